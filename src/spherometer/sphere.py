@@ -1,0 +1,275 @@
+"""The unit sphere S^(D-1) in R^D: safe normalisation, closed forms, point sets with known answers.
+
+``dim`` is always D, the number of coordinates (the papers also write S^m for the sphere in R^(m+1)).
+Shapes: N rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spherometer import _checks
+from spherometer._checks import Features
+
+_LOW, _HIGH = 2.0**-42, 2.0**60  # inside, the plain norm neither overflows nor underflows in float32
+_EPS = 1e-8
+
+
+def _norms(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows scaled by an exact power of two into the ordinary range, and their norms (1 for zero rows)."""
+    largest = x.abs().amax(dim=-1, keepdim=True)
+    _, exponent = torch.frexp(largest)
+    half = exponent // 2  # in two steps: 2^-exponent alone may overflow
+    scaled = torch.ldexp(torch.ldexp(x, -half), half - exponent)
+    norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    return scaled, torch.where(norm == 0, torch.ones_like(norm), norm)
+
+
+def _unit(x: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    if x.device.type == "cpu" and norm.numel():  # a look at the norms costs nothing here
+        low, high = torch.aminmax(norm)
+        if float(low) > _LOW and float(high) < _HIGH:
+            return x / norm
+    scaled, norm = _norms(x)
+    return scaled / norm
+
+
+class _Normalize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        z = _unit(x)
+        ctx.save_for_backward(x, z)
+        ctx.eps = eps
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, z = ctx.saved_tensors
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=ctx.eps)
+        tangential = grad - z * (grad * z).sum(dim=-1, keepdim=True)
+        alive = (z != 0).any(dim=-1, keepdim=True)
+        return torch.where(alive, tangential / norm, torch.zeros_like(grad)), None
+
+
+def normalize(x: Tensor, *, eps: float = _EPS) -> Tensor:
+    r"""Scale every row to length 1, exactly and safely.
+
+    z_i = x_i / \|x_i\|, after scaling each row by a power of two, so that the result does not change by a
+    single bit when a row is multiplied by any power of two, and neither 1e-38 nor 1e38 loses anything.
+
+    Args:
+        x: [..., D] floating point; every vector along the last axis is scaled.
+        eps: bound of the gradient: rows shorter than ``eps`` get the gradient of a row of length ``eps``.
+
+    Returns:
+        A tensor of the same shape and dtype. A row of zeros stays zero and gets gradient 0 (the plain
+        quotient would give a gradient of 1e12, or NaN in half precision).
+
+    Cost: O(N D). Differentiable twice.
+    """
+    return _Normalize.apply(x, eps)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def unit_rows(function: str, name: str, checked: Features, *, scale: bool) -> Tensor:
+    """Rows of a checked argument on the sphere: scaled, or (``scale=False``) verified to be there already."""
+    if scale:
+        _checks.refuse_zero_rows(function, name, checked.rows)
+        return normalize(checked.rows)
+    _checks.refuse_off_sphere(function, name, checked.rows, checked.dtype)
+    return checked.rows
+
+
+# --- closed forms -------------------------------------------------------------------------------------
+
+
+def _log_0f1(b: float, argument: float) -> list[float]:
+    """Log of 0F1(; b; argument), argument >= 0, as addends to be summed exactly.
+
+    The series has positive terms; they are summed around the largest, whose log is a sum of log ratios.
+    """
+
+    def log_ratio(k: int) -> float:  # term k + 1 over term k
+        return math.log(argument) - math.log(b + k) - math.log(k + 1.0)
+
+    # the largest term is where (b + k)(k + 1) passes the argument
+    peak = max(0, math.ceil((-(b + 1) + math.sqrt((b - 1) ** 2 + 4 * argument)) / 2))
+    total, term, k = 1.0, 1.0, peak
+    while term > 1e-18 * total:
+        term *= math.exp(log_ratio(k))
+        total += term
+        k += 1
+    term, k = 1.0, peak
+    while k > 0 and term > 1e-18 * total:
+        k -= 1
+        term *= math.exp(-log_ratio(k))
+        total += term
+    return [log_ratio(k) for k in range(peak)] + [math.log(total)]
+
+
+def expected_uniformity(dim: int, t: float = 2.0) -> float:
+    r"""Uniformity of the uniform law on the sphere in ``dim`` dimensions: the line every value is read against.
+
+    log E exp(-t \|u - v\|^2) = -2t + log 0F1(; dim/2; t^2), u and v independent and uniform.
+
+    Args:
+        dim: number of coordinates D, at least 1 (the sphere is S^(D-1)).
+        t: sharpness of the Gaussian potential, > 0.
+
+    Returns:
+        A float. It decreases with ``dim`` from -1.575 (D = 2, t = 2) towards -2t.
+
+    Raises:
+        InputError: ``dim`` is not a whole number >= 1, or ``t`` is not positive and finite.
+
+    Cost: O(t) in float64; accurate to 1e-13.
+    Source: Wang & Isola 2020, Corollary 1 (the population minimum of uniformity).
+
+    Example:
+        >>> round(expected_uniformity(128), 4)
+        -3.9375
+    """
+    _checks.whole("expected_uniformity", "dim", dim)
+    _checks.positive("expected_uniformity", "t", t)
+    t = float(t)
+    if dim == 1:  # cosh(2t), whose series is the slowest
+        return math.log1p(math.exp(-4 * t)) - math.log(2)
+    if dim == 3:
+        return math.log(-math.expm1(-4 * t)) - math.log(4 * t)
+    return math.fsum([-2 * t, *_log_0f1(dim / 2, t * t)])
+
+
+def minimum_uniformity(num: int, dim: int, t: float = 2.0) -> float:
+    r"""Lowest uniformity (without self pairs) that ``num`` points in ``dim`` dimensions can have.
+
+    Exact where the best arrangement is known, otherwise a lower bound:
+
+    ==================  =======================================================  =====
+    case                value                                                    kind
+    ==================  =======================================================  =====
+    dim = 1             points split evenly over +1 and -1                       exact
+    num <= dim + 1      regular simplex: -2 t num / (num - 1)                    exact
+    num = 2 dim         cross-polytope                                           exact
+    dim = 2             regular polygon                                          exact
+    otherwise           max of the simplex value and the population bound        bound
+                        log((num c - 1) / (num - 1)), c = exp(expected)
+    ==================  =======================================================  =====
+
+    Args:
+        num: number of points, at least 2.
+        dim: number of coordinates D.
+        t: sharpness of the Gaussian potential, > 0.
+
+    Returns:
+        A float; values below -2t are possible for few points.
+
+    Raises:
+        InputError: an argument is out of range.
+
+    Source: universal optimality (Cohn & Kumar 2007) for the exact cases; Wang & Isola 2020, appendix A.1.1
+    for the bound.
+
+    Example:
+        >>> round(minimum_uniformity(4, 3), 4)
+        -5.3333
+    """
+    _checks.whole("minimum_uniformity", "num", num, at_least=2)
+    _checks.whole("minimum_uniformity", "dim", dim)
+    _checks.positive("minimum_uniformity", "t", t)
+    t = float(t)
+    pairs = num * (num - 1) / 2
+    if dim == 1:
+        low, high = num // 2, num - num // 2
+        same = (low * (low - 1) + high * (high - 1)) / 2
+        if same == 0:
+            return -4 * t
+        return math.log(same / pairs) + math.log1p(low * high / same * math.exp(-4 * t))
+    simplex = -2 * t * num / (num - 1)
+    if num <= dim + 1:
+        return simplex
+    if num == 2 * dim:
+        return -2 * t + math.log((math.exp(-2 * t) + (2 * dim - 2)) / (2 * dim - 1))
+    if dim == 2:
+        gaps = [-2 * t * (1 - math.cos(2 * math.pi * k / num)) for k in range(1, num)]
+        top = max(gaps)
+        return top + math.log(math.fsum(math.exp(gap - top) for gap in gaps) / (num - 1))
+    expected = expected_uniformity(dim, t)
+    excess = expected + math.log(num)  # log(num c)
+    if excess <= 0:
+        return simplex
+    return max(simplex, math.log(math.expm1(excess)) - math.log(num - 1))
+
+
+# --- point sets ---------------------------------------------------------------------------------------
+
+
+def sample_uniform(
+    num: int, dim: int, *, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Draw ``num`` independent points [num, dim] from the uniform law on the sphere."""
+    _checks.whole("sample_uniform", "num", num)
+    _checks.whole("sample_uniform", "dim", dim)
+    return normalize(torch.randn(num, dim, generator=generator, dtype=torch.float64)).to(dtype)
+
+
+def sample_vmf(
+    num: int,
+    mean: Tensor,
+    concentration: float,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw [num, D] points from the von Mises-Fisher law around ``mean`` [D] (D >= 2), by rejection (Wood 1994)."""
+    _checks.whole("sample_vmf", "num", num)
+    _checks.positive("sample_vmf", "concentration", concentration)
+    mu = normalize(mean.to(torch.float64))
+    dim = mu.numel()
+    _checks.whole("sample_vmf", "mean.numel()", dim, at_least=2)
+    b = (dim - 1) / (2 * concentration + math.sqrt(4 * concentration**2 + (dim - 1) ** 2))
+    x0 = (1 - b) / (1 + b)
+    c = concentration * x0 + (dim - 1) * math.log(1 - x0 * x0)
+    cosines = torch.empty(0, dtype=torch.float64)
+    while len(cosines) < num:
+        size = 2 * num + 16
+        gammas = torch._standard_gamma(
+            torch.full((2, size), (dim - 1) / 2, dtype=torch.float64), generator=generator
+        )
+        beta = gammas[0] / gammas.sum(dim=0)
+        w = (1 - (1 + b) * beta) / (1 - (1 - b) * beta)
+        u = torch.rand(size, generator=generator, dtype=torch.float64)
+        accept = concentration * w + (dim - 1) * torch.log1p(-x0 * w) - c >= torch.log(u)
+        cosines = torch.cat([cosines, w[accept]])
+    w = cosines[:num, None]
+    tangent = torch.randn(num, dim, generator=generator, dtype=torch.float64)
+    tangent = normalize(tangent - (tangent @ mu)[:, None] * mu)
+    return (w * mu + (1 - w * w).clamp(min=0).sqrt() * tangent).to(mean.dtype)
+
+
+def simplex(num: int, dim: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Vertices [num, dim] of the regular simplex, num <= dim + 1: the lowest uniformity of few points."""
+    _checks.whole("simplex", "num", num, at_least=2)
+    _checks.whole("simplex", "dim", dim, at_least=num - 1)
+    # Helmert rows span the space orthogonal to (1, ..., 1), so dim = num - 1 suffices
+    points = torch.zeros(num, dim, dtype=torch.float64)
+    for k in range(1, num):
+        points[:k, k - 1] = 1 / math.sqrt(k * (k + 1))
+        points[k, k - 1] = -k / math.sqrt(k * (k + 1))
+    return normalize(points).to(dtype)
+
+
+def cross_polytope(dim: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The 2 dim points plus and minus e_i, as [2 dim, dim]."""
+    _checks.whole("cross_polytope", "dim", dim)
+    eye = torch.eye(dim, dtype=dtype)
+    return torch.cat([eye, -eye])
+
+
+def polygon(num: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Vertices [num, 2] of the regular polygon on the circle."""
+    _checks.whole("polygon", "num", num)
+    angle = 2 * math.pi * torch.arange(num, dtype=torch.float64) / num
+    return torch.stack([angle.cos(), angle.sin()], dim=1).to(dtype)

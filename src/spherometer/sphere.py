@@ -34,9 +34,11 @@ def _unit(x: Tensor) -> Tensor:
     if x.device.type == "cpu" and norm.numel():  # a look at the norms costs nothing here
         low, high = torch.aminmax(norm)
         if float(low) > _LOW and float(high) < _HIGH:
-            return x / norm
+            unit: Tensor = x / norm
+            return unit
     scaled, norm = _norms(x)
-    return scaled / norm
+    unit = scaled / norm
+    return unit
 
 
 class _Normalize(torch.autograd.Function):
@@ -112,7 +114,7 @@ def _log_0f1(b: float, argument: float) -> list[float]:
 
 
 def expected_uniformity(dim: int, t: float = 2.0) -> float:
-    r"""Uniformity of the uniform law on the sphere in ``dim`` dimensions: the line every value is read against.
+    r"""Uniformity of the uniform law in ``dim`` dimensions: the line to read every value against.
 
     log E exp(-t \|u - v\|^2) = -2t + log 0F1(; dim/2; t^2), u and v independent and uniform.
 
@@ -223,7 +225,7 @@ def sample_vmf(
     *,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw [num, D] points from the von Mises-Fisher law around ``mean`` [D] (D >= 2), by rejection (Wood 1994)."""
+    """Draw [num, D] von Mises-Fisher points around ``mean`` [D], D >= 2, by rejection (Wood 1994)."""
     _checks.whole("sample_vmf", "num", num)
     _checks.positive("sample_vmf", "concentration", concentration)
     mu = normalize(mean.to(torch.float64))

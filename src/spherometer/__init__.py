@@ -1,3 +1,96 @@
-"""Spherometer: how representations lie on the unit hypersphere."""
+"""Spherometer: how representations lie on the unit hypersphere.
 
+``import spherometer as sm``; names are loaded on first use, so importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spherometer import errors as errors
 from spherometer._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from spherometer import losses as losses
+    from spherometer import plots as plots
+    from spherometer import probes as probes
+    from spherometer import sphere as sphere
+    from spherometer._citation import citation as citation
+    from spherometer._measure import measure as measure
+    from spherometer._relation import Relation as Relation
+    from spherometer._relation import performance_relation as performance_relation
+    from spherometer._results import Evaluation as Evaluation
+    from spherometer._results import Measurement as Measurement
+    from spherometer.metrics import alignment as alignment
+    from spherometer.metrics import alignment_samples as alignment_samples
+    from spherometer.metrics import cross_uniformity as cross_uniformity
+    from spherometer.metrics import effective_rank as effective_rank
+    from spherometer.metrics import expected_uniformity as expected_uniformity
+    from spherometer.metrics import minimum_uniformity as minimum_uniformity
+    from spherometer.metrics import neighbor_purity as neighbor_purity
+    from spherometer.metrics import normalized_uniformity as normalized_uniformity
+    from spherometer.metrics import participation_ratio as participation_ratio
+    from spherometer.metrics import rankme as rankme
+    from spherometer.metrics import tolerance as tolerance
+    from spherometer.metrics import uniformity as uniformity
+    from spherometer.metrics import uniformity_samples as uniformity_samples
+    from spherometer.metrics import wasserstein_uniformity as wasserstein_uniformity
+
+_METRICS = (
+    "alignment",
+    "alignment_samples",
+    "cross_uniformity",
+    "effective_rank",
+    "expected_uniformity",
+    "minimum_uniformity",
+    "neighbor_purity",
+    "normalized_uniformity",
+    "participation_ratio",
+    "rankme",
+    "tolerance",
+    "uniformity",
+    "uniformity_samples",
+    "wasserstein_uniformity",
+)
+_RESULTS = ("Evaluation", "Measurement")
+_RELATION = ("Relation", "performance_relation")
+_NAMESPACES = ("losses", "plots", "probes", "sphere")
+
+__all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_NAMESPACES, "citation", "errors", "measure"))
+
+
+def __getattr__(name: str) -> Any:
+    # explicit imports, module by module: no name is ever turned into a module to import
+    if name in _METRICS:
+        from spherometer import metrics as module
+    elif name in _RESULTS:
+        from spherometer import _results as module
+    elif name in _RELATION:
+        from spherometer import _relation as module
+    elif name == "measure":
+        from spherometer import _measure as module
+    elif name == "citation":
+        from spherometer import _citation as module
+    elif name == "losses":
+        import spherometer.losses as namespace
+
+        return namespace
+    elif name == "plots":
+        import spherometer.plots as namespace
+
+        return namespace
+    elif name == "probes":
+        import spherometer.probes as namespace
+
+        return namespace
+    elif name == "sphere":
+        import spherometer.sphere as namespace
+
+        return namespace
+    else:
+        raise AttributeError(f"module 'spherometer' has no attribute {name!r}")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,52 @@
+# Two commands for a newcomer: `make demo` and `make test`. The others are for developers.
+# Needs only Python >= 3.11 and make; everything else goes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+# uv is much faster than pip; it does not read pip's find-links setting by itself
+UV := UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+INPUTS := pyproject.toml constraints.txt src/spherometer/_version.py
+
+.PHONY: demo test check format bench nightly clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/installed-train  ## train a grid of encoders on digits and write the report
+	$(BIN)/spherometer study digits --out runs/digits
+	@echo "Report: runs/digits/report.html"
+
+test: $(VENV)/installed-dev  ## the whole suite
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/installed-dev  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed-dev  ## ratios against pdist, cdist and full matrices; dated results
+	$(BIN)/python benchmarks/uniformity.py --out benchmarks/results
+	$(BIN)/python benchmarks/info_nce.py --out benchmarks/results
+
+nightly: $(VENV)/installed-dev  ## what is too long for every day
+	SPHEROMETER_NIGHTLY=1 $(BIN)/python -m pytest -q
+
+$(BIN)/uv:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer must be on the PATH. Install it, or name it with PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/installed-train: $(INPUTS) | $(BIN)/uv
+	$(UV) -e '.[train]'
+	@touch $@
+
+$(VENV)/installed-dev: $(INPUTS) | $(BIN)/uv
+	$(UV) -e '.[train,dev]'
+	@touch $@ $(VENV)/installed-train
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,1 +1,10 @@
-"""plots"""
+"""Figures of results: they draw what was measured and compute nothing."""
+
+from spherometer.plots._circle import circle as circle
+from spherometer.plots._intervals import intervals as intervals
+from spherometer.plots._plane import plane as plane
+from spherometer.plots._selection import selection as selection
+from spherometer.plots._style import to_png as to_png
+from spherometer.plots._style import to_svg as to_svg
+from spherometer.plots._sweep import sweep as sweep
+from spherometer.plots._trajectories import trajectories as trajectories

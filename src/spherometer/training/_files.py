@@ -1,0 +1,106 @@
+"""Encoders as files: safetensors with their configuration in the header, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from spherometer import _checks
+from spherometer.errors import InputError
+from spherometer.training._encoder import ConvEncoder
+
+_FORMAT = "spherometer.encoder/1"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path``: readers see the old file or the whole new one, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def sweep_temporaries(directory: Path) -> None:
+    """Remove what processes of this machine that no longer run left behind half-written."""
+    for path in directory.glob(f".*.{socket.gethostname()}.*.tmp"):
+        pid = path.name.split(".")[-2]
+        if pid.isdigit() and not _runs(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def save_encoder(encoder: ConvEncoder, path: Path, *, notes: dict[str, Any] | None = None) -> None:
+    """Write ``encoder`` with its configuration and JSON-able ``notes`` to ``path``."""
+    header = {
+        "format": _FORMAT,
+        "architecture": "ConvEncoder",
+        "config": json.dumps(encoder.config, sort_keys=True),
+        "notes": json.dumps(notes or {}, sort_keys=True),
+    }
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    write_atomically(path, save(weights, header))
+
+
+def load_encoder(path: Path | str) -> tuple[ConvEncoder, dict[str, Any]]:
+    """Read an encoder (in evaluation mode) and its notes.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another kind. No name from the file is imported.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != _FORMAT or header.get("architecture") != "ConvEncoder":
+                raise ValueError(f"format {header.get('format')!r}")
+            config = json.loads(header["config"])
+            notes: dict[str, Any] = json.loads(header["notes"])
+            encoder = ConvEncoder(**config)
+            encoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        _checks.refuse(
+            InputError,
+            "load_encoder",
+            "path",
+            "be an encoder that save_encoder wrote",
+            "its weights and their configuration are read together",
+            f"{path} ({type(error).__name__}: {str(error)[:200]})",
+            "Pass another file, or train the encoder again",
+        )
+    if not all(bool(torch.isfinite(value).all()) for value in encoder.parameters()):
+        _checks.refuse(
+            InputError,
+            "load_encoder",
+            "path",
+            "hold finite weights",
+            "NaN in one weight spoils every feature",
+            str(path),
+            "Pass another file, or train the encoder again",
+        )
+    return encoder.eval(), notes

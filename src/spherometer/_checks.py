@@ -193,6 +193,29 @@ def feature_set(
     return checked
 
 
+def tensor_set(function: str, names: Sequence[str], values: Sequence[Any], *, min_rows: int) -> list[Tensor]:
+    """Check kind, dtype, device and shape of the paired [N, D] tensors of one loss.
+
+    The values are not looked at: NaN must reach the loss, and looking makes a GPU wait.
+    """
+    for name, value in zip(names, values, strict=True):
+        if not isinstance(value, Tensor):
+            refuse(
+                InputError,
+                function,
+                name,
+                "be a torch tensor",
+                "a loss is differentiated",
+                type(value).__name__,
+                "Convert it with torch.as_tensor(...)",
+            )
+        _as_tensor(function, name, value)
+        _check_matrix(function, name, value)
+        _check_match(function, names[0], name, values[0], value, True, True)
+        _check_num_rows(function, name, len(value), min_rows, 0)
+    return list(values)
+
+
 def _check_match(
     function: str, first: str, name: str, a: Tensor, b: Tensor, same_kind: bool, paired: bool
 ) -> None:

@@ -1,1 +1,11 @@
-"""losses"""
+"""Losses that optimise positions on the unit sphere: functions, and thin modules around them."""
+
+from spherometer.losses._align_uniform import AlignUniformLoss as AlignUniformLoss
+from spherometer.losses._align_uniform import align_loss as align_loss
+from spherometer.losses._align_uniform import align_uniform_loss as align_uniform_loss
+from spherometer.losses._align_uniform import uniform_loss as uniform_loss
+from spherometer.losses._combined import CombinedLoss as CombinedLoss
+from spherometer.losses._info_nce import InfoNCELoss as InfoNCELoss
+from spherometer.losses._info_nce import NTXentLoss as NTXentLoss
+from spherometer.losses._info_nce import info_nce_loss as info_nce_loss
+from spherometer.losses._info_nce import nt_xent_loss as nt_xent_loss

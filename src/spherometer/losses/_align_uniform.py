@@ -1,0 +1,240 @@
+"""Alignment and uniformity as losses.
+
+Shapes: N rows, V views, D dimensions.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from spherometer import _checks, pairs
+from spherometer.losses import _views
+
+
+def _alignment(views: list[Tensor], alpha: float) -> Tensor:
+    """Mean of the alpha-th power of the distance over rows and pairs of views, float64."""
+    means = []
+    for x, y in itertools.combinations(views, 2):
+        squared = (x - y).square().sum(dim=1).double()
+        if alpha != 2:
+            same = squared == 0  # the power has no finite derivative there; the distance's is taken as 0
+            power = squared.masked_fill(same, 1.0).pow(alpha / 2)
+            squared = power.masked_fill(same, 0.0)
+        means.append(squared.mean())
+    return means[0] if len(means) == 1 else torch.stack(means).mean()
+
+
+def _uniformity(views: list[Tensor], t: float | Tensor) -> Tensor:
+    """Mean over views of the log mean potential within the view, float64."""
+    values = [pairs.gaussian_potential(view, t) for view in views]
+    return values[0] if len(values) == 1 else torch.stack(values).mean()
+
+
+def _align_uniform(
+    function: str,
+    z1: Tensor,
+    z2: Tensor | None,
+    weights: tuple[float, float],
+    alpha: float,
+    t: float | Tensor,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    _checks.positive(function, "alpha", alpha, at_least=1)
+    _views.check_number(function, "t", t)
+    views = _views.checked_views(function, z1, z2)
+    with _views.full_precision(views[0]):
+        z = _views.on_sphere(views)
+        # a term without weight is measured, and left out of the graph
+        with torch.set_grad_enabled(torch.is_grad_enabled() and weights[0] != 0):
+            align = _alignment(z, alpha)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and weights[1] != 0):
+            uniform = _uniformity(z, t)
+        loss = _weighted(weights, (align, uniform))
+    terms = {"alignment": align.detach(), "uniformity": uniform.detach()}
+    return _views.result(loss, views[0]), terms
+
+
+def _weighted(weights: tuple[float, float], values: tuple[Tensor, Tensor]) -> Tensor:
+    if weights[0] == 0:
+        return weights[1] * values[1]
+    if weights[1] == 0:
+        return weights[0] * values[0]
+    return weights[0] * values[0] + weights[1] * values[1]
+
+
+@_views.eager
+def align_loss(x: Tensor, y: Tensor, alpha: float = 2) -> Tensor:
+    r"""How far the two sides of a positive pair are apart, to be made small.
+
+    mean_i \|x_i - y_i\|^alpha over unit rows.
+
+    Args:
+        x: [N, D] floating-point tensor, N >= 1; rows are scaled to length 1 inside.
+        y: [N, D], row i belongs to row i of ``x``; same dtype and device.
+        alpha: power of the distance, at least 1: below, the gradient is infinite where a pair coincides.
+
+    Returns:
+        A 0-dim tensor, float32 (float64 for float64 input).
+
+    Range: [0, 2^alpha], lower is better; independent uniform rows give 2 for alpha = 2.
+
+    Raises:
+        ShapeError: the shapes differ or are not [N, D].
+        UndefinedError: no rows.
+        InputError: wrong kind, dtype or alpha. NaN and infinity are not refused: the loss becomes NaN.
+
+    Cost: O(N D) time and memory. Differentiable twice; a coinciding pair has gradient 0.
+    Source: Wang & Isola 2020, section 4.1.1, and the two functions of its code, whose names, order and
+    defaults these have. Deviation: rows are normalised here, so unit rows give the same value and others
+    no nonsense.
+
+    Example:
+        >>> x = torch.eye(2)
+        >>> float(align_loss(x, -x))
+        4.0
+    """
+    _checks.positive("align_loss", "alpha", alpha, at_least=1)
+    views = _checks.tensor_set("align_loss", ("x", "y"), (x, y), min_rows=1)
+    with _views.full_precision(views[0]):
+        return _views.result(_alignment(_views.on_sphere(views), alpha), views[0])
+
+
+@_views.eager
+def uniform_loss(x: Tensor, t: float | Tensor = 2) -> Tensor:
+    r"""How far the rows are from covering the sphere evenly, to be made small.
+
+    log mean_{i < j} exp(-t \|x_i - x_j\|^2) over unit rows: the log outside the mean, no self pairs.
+
+    Args:
+        x: [N, D] floating-point tensor, N >= 2; rows are scaled to length 1 inside.
+        t: sharpness > 0, a number or a 0-dim tensor, which gets its gradient.
+
+    Returns:
+        A 0-dim tensor, float32 (float64 for float64 input).
+
+    Range: [-2 t N / (N - 1), 0], lower is better; 0 for a single point, ``expected_uniformity(D, t)`` for
+    evenly spread rows (-3.94 for D = 128, t = 2). Negative values are normal.
+
+    Raises:
+        ShapeError, UndefinedError, InputError: as ``align_loss``; N < 2 is undefined.
+
+    Cost: O(N^2 D) time, O(N D) memory; value and gradient in one pass over tiles. Differentiable twice up
+    to 1024 rows.
+    Source: Wang & Isola 2020, section 4.1.2, and the two functions of its code. Deviation: rows are
+    normalised here.
+
+    Example:
+        >>> round(float(uniform_loss(torch.eye(4))), 4)
+        -4.0
+    """
+    _views.check_number("uniform_loss", "t", t)
+    views = _checks.tensor_set("uniform_loss", ("x",), (x,), min_rows=2)
+    with _views.full_precision(views[0]):
+        return _views.result(_uniformity(_views.on_sphere(views), t), views[0])
+
+
+@_views.eager
+def align_uniform_loss(
+    z1: Tensor,
+    z2: Tensor | None = None,
+    *,
+    align_weight: float = 1.0,
+    uniform_weight: float = 1.0,
+    alpha: float = 2.0,
+    t: float | Tensor = 2.0,
+) -> Tensor:
+    r"""Weighted sum of alignment and uniformity, the direct alternative to a contrastive loss.
+
+    align_weight * align(z1, z2) + uniform_weight * (uniform(z1) + uniform(z2)) / 2
+
+    Uniformity is taken within each view (log first, then averaged), so a positive pair never repels itself.
+
+    Args:
+        z1: [N, D] tensor, or [N, V, D] with V >= 2 and no ``z2``; rows are scaled to length 1 inside.
+        z2: [N, D], row i belongs to row i of ``z1``.
+        align_weight: weight of alignment, >= 0.
+        uniform_weight: weight of uniformity, >= 0.
+        alpha: power of the distance, at least 1.
+        t: sharpness > 0, a number or a 0-dim tensor.
+
+    With V views alignment is the mean over pairs of views and uniformity the mean over views.
+
+    Returns:
+        A 0-dim tensor, float32 (float64 for float64 input).
+
+    Range: lower is better; both weights 1, alpha = t = 2: about -3.9 at best for D = 128, 0 when collapsed.
+
+    Raises:
+        ShapeError, UndefinedError, InputError: as ``align_loss`` and ``uniform_loss``; N >= 2.
+
+    Cost: V times ``uniform_loss``.
+    Source: Wang & Isola 2020, section 5, and its code (uniformity averaged over the two views).
+
+    Example:
+        >>> round(float(align_uniform_loss(torch.eye(4), torch.eye(4))), 4)
+        -4.0
+    """
+    _check_weights("align_uniform_loss", align_weight, uniform_weight)
+    weights = (align_weight, uniform_weight)
+    return _align_uniform("align_uniform_loss", z1, z2, weights, alpha, t)[0]
+
+
+def _check_weights(function: str, align_weight: float, uniform_weight: float) -> None:
+    _views.check_weight(function, "align_weight", align_weight)
+    _views.check_weight(function, "uniform_weight", uniform_weight)
+    _views.check_weights(function, "align_weight and uniform_weight", (align_weight, uniform_weight))
+
+
+class AlignUniformLoss(nn.Module):
+    """``align_uniform_loss`` as a module; see there for the formula, ranges and errors.
+
+    Args:
+        align_weight: weight of alignment, >= 0.
+        uniform_weight: weight of uniformity, >= 0.
+        alpha: power of the distance, at least 1.
+        t: sharpness > 0; pass an ``nn.Parameter`` of shape () to learn it.
+
+    ``terms`` holds the detached parts of the last call, unweighted: ``alignment`` and ``uniformity``
+    (float64, shape ()). A term of weight 0 is measured too, but takes no part in the gradient.
+
+    Example:
+        >>> loss = AlignUniformLoss(align_weight=0.5)
+        >>> value = loss(torch.eye(4), torch.eye(4).flip(0))
+        >>> {name: round(float(term), 4) for name, term in loss.terms.items()}
+        {'alignment': 2.0, 'uniformity': -4.0}
+    """
+
+    name = "align_uniform"
+
+    def __init__(
+        self,
+        align_weight: float = 1.0,
+        uniform_weight: float = 1.0,
+        alpha: float = 2.0,
+        t: float | Tensor = 2.0,
+    ) -> None:
+        super().__init__()
+        _check_weights("AlignUniformLoss", align_weight, uniform_weight)
+        _checks.positive("AlignUniformLoss", "alpha", alpha, at_least=1)
+        _views.check_number("AlignUniformLoss", "t", t)
+        self.align_weight = align_weight
+        self.uniform_weight = uniform_weight
+        self.alpha = alpha
+        self.t = t
+        self.terms: dict[str, Tensor] = {}
+
+    @_views.eager
+    def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
+        """The loss of two views [N, D], or of one [N, V, D] tensor."""
+        weights = (self.align_weight, self.uniform_weight)
+        loss, self.terms = _align_uniform("AlignUniformLoss", z1, z2, weights, self.alpha, self.t)
+        return loss
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        return (
+            f"align_weight={self.align_weight}, uniform_weight={self.uniform_weight}, "
+            f"alpha={self.alpha}, t={_views.shown(self.t)}"
+        )

@@ -1,0 +1,244 @@
+r"""Contrastive losses: InfoNCE (negatives from the other view) and NT-Xent (from both views).
+
+Every row's loss is computed as log(1 + exp(r - s)): s the logit of its positive, r the log-sum-exp of all
+other logits, from which the positive was left out, never subtracted. So a loss of 1e-17 is as accurate as
+one of 1. The positive comes from the difference of its two unit vectors, x.y = 1 - \|x - y\|^2 / 2.
+
+Shapes: N rows, V views, D dimensions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spherometer import pairs
+from spherometer.losses import _views
+
+
+def _cosines(x: Tensor, y: Tensor) -> Tensor:
+    """x_i . y_i of unit (or zero) rows, by differences, as float64 [N]."""
+    lengths = (x.detach() != 0).any(dim=1).double() + (y.detach() != 0).any(dim=1)
+    return (lengths - (x - y).square().sum(dim=1).double()) / 2
+
+
+def _log1p_exp(difference: Tensor) -> Tensor:
+    """log(1 + exp(d)), accurate for every d; the library's softplus is linear from 20 on."""
+    return -functional.logsigmoid(-difference)
+
+
+def _scale(function: str, temperature: float | Tensor) -> float | Tensor:
+    _views.check_number(function, "temperature", temperature)
+    return 1 / (temperature.double() if isinstance(temperature, Tensor) else float(temperature))
+
+
+def _terms(loss: Tensor, positive: Tensor, num_candidates: int) -> dict[str, Tensor]:
+    """The parts of the decomposition, which add up to the loss."""
+    loss, alignment = loss.detach(), -positive.detach()
+    log_candidates = loss.new_full((), math.log(num_candidates))
+    return {
+        "alignment": alignment,
+        "uniformity": loss - alignment - log_candidates,
+        "log_candidates": log_candidates,
+    }
+
+
+def _info_nce(
+    function: str, z1: Tensor, z2: Tensor | None, temperature: float | Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    scale = _scale(function, temperature)
+    views = _views.checked_views(function, z1, z2)
+    with _views.full_precision(views[0]):
+        losses, positives = [], []
+        for x, y in itertools.combinations(_views.on_sphere(views), 2):
+            positive = _cosines(x, y) * scale
+            rows, columns = pairs.masked_logsumexp(x, y, scale, skip=(0,))
+            losses.append(_log1p_exp(torch.stack([rows, columns]) - positive).mean())
+            positives.append(positive.detach().mean())
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        positive = positives[0] if len(positives) == 1 else torch.stack(positives).mean()
+    return _views.result(loss, views[0]), _terms(loss, positive, len(views[0]))
+
+
+def _nt_xent(
+    function: str, z1: Tensor, z2: Tensor | None, temperature: float | Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    scale = _scale(function, temperature)
+    views = _views.checked_views(function, z1, z2)
+    num, num_views = len(views[0]), len(views)
+    with _views.full_precision(views[0]):
+        z = _views.on_sphere(views)
+        offsets = range(-(num_views - 1) * num, num_views * num, num)  # a row itself and its positives
+        negatives, _ = pairs.masked_logsumexp(torch.cat(z), None, scale, skip=tuple(offsets))
+        negatives = negatives.view(num_views, num)
+        if num_views == 2:
+            positives = _cosines(z[0], z[1]) * scale  # the same for both sides of a pair
+            rest = negatives
+        else:
+            positives = _all_positives(z) * scale
+            rest = _without_each(negatives, positives)
+        loss = _log1p_exp(rest - positives).mean()
+    terms = _terms(loss, positives.detach().mean(), num_views * num - 1)
+    return _views.result(loss, views[0]), terms
+
+
+def _all_positives(z: list[Tensor]) -> Tensor:
+    """Cosines [V, N, V - 1] of every row with its other views."""
+    cosine = {pair: _cosines(z[pair[0]], z[pair[1]]) for pair in itertools.combinations(range(len(z)), 2)}
+    rows = [
+        torch.stack([cosine[min(v, w), max(v, w)] for w in range(len(z)) if w != v], dim=1)
+        for v in range(len(z))
+    ]
+    return torch.stack(rows)
+
+
+def _without_each(negatives: Tensor, positives: Tensor) -> Tensor:
+    """Log-sum-exp [V, N, V - 1] of the negatives and of all positives but one, for each one left out."""
+    count = positives.shape[-1]
+    own = torch.eye(count, dtype=torch.bool, device=positives.device)
+    others = positives[..., None, :].expand(*positives.shape, count).masked_fill(own, -math.inf)
+    return torch.logaddexp(negatives[..., None], torch.logsumexp(others, dim=-1))
+
+
+@_views.eager
+def info_nce_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | Tensor = 0.5) -> Tensor:
+    r"""The contrastive loss with negatives from the other view, over both directions.
+
+    With s_ij = z1_i . z2_j / temperature: the mean of -log softmax_j(s)_ii over rows and of the same over
+    columns, ( mean_i [log sum_j e^{s_ij} - s_ii] + mean_j [log sum_i e^{s_ij} - s_jj] ) / 2.
+
+    Args:
+        z1: [N, D] tensor, or [N, V, D] with V >= 2 and no ``z2``; rows are scaled to length 1 inside.
+        z2: [N, D], row i belongs to row i of ``z1``.
+        temperature: > 0, a number or a 0-dim tensor, which gets its gradient.
+
+    With V > 2 views: the mean over pairs of views of the two-view loss.
+
+    Returns:
+        A 0-dim tensor, float32 (float64 for float64 input).
+
+    Range: lower is better. At least log1p((N - 1) exp(-N / ((N - 1) temperature))), reached by the
+    simplex; log N when collapsed.
+
+    Raises:
+        ShapeError, UndefinedError: wrong shapes, or fewer than 2 rows.
+        InputError: wrong kind, dtype or temperature. NaN and infinity are not refused: the loss becomes NaN.
+
+    Cost: O(N^2 D) time per pair of views, O(N D) memory, no N x N matrix.
+    Source: Wang & Isola 2020, equation 1 with the minibatch form of its appendix B.1 (with the leading
+    minus that the print lacks); the form of CPC and CLIP.
+
+    Example:
+        >>> round(float(info_nce_loss(torch.eye(4), torch.eye(4))), 6)  # log1p(3 exp(-2))
+        0.340753
+    """
+    return _info_nce("info_nce_loss", z1, z2, temperature)[0]
+
+
+@_views.eager
+def nt_xent_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | Tensor = 0.5) -> Tensor:
+    r"""The contrastive loss of SimCLR: every other row of both views is a candidate.
+
+    Over all V N rows i, with s_ik = z_i . z_k / temperature and each positive p of i (another view of the
+    same sample): mean_{i, p} [ log sum_{k != i} e^{s_ik} - s_ip ].
+
+    Args:
+        z1: [N, D] tensor, or [N, V, D] with V >= 2 and no ``z2``; rows are scaled to length 1 inside.
+        z2: [N, D], row i belongs to row i of ``z1``.
+        temperature: > 0, a number or a 0-dim tensor, which gets its gradient.
+
+    Returns:
+        A 0-dim tensor, float32 (float64 for float64 input).
+
+    Range: lower is better; log(2 N - 1) when two views are collapsed.
+
+    Raises:
+        ShapeError, UndefinedError, InputError: as ``info_nce_loss``.
+
+    Cost: O((V N)^2 D) time, O(V N D) memory.
+    Source: Chen et al. 2020 (SimCLR), equation 1, for V = 2. More views are our extension: the mean over
+    positives outside the log, the other positives staying among the candidates.
+
+    Example:
+        >>> round(float(nt_xent_loss(torch.ones(4, 3), torch.ones(4, 3))), 4)  # log 7
+        1.9459
+    """
+    return _nt_xent("nt_xent_loss", z1, z2, temperature)[0]
+
+
+class _Contrastive(nn.Module):
+    """Temperature and terms of a contrastive loss."""
+
+    def __init__(self, temperature: float | Tensor = 0.5) -> None:
+        super().__init__()
+        _views.check_number(type(self).__name__, "temperature", temperature)
+        self.temperature = temperature
+        self.terms: dict[str, Tensor] = {}
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        return f"temperature={_views.shown(self.temperature)}"
+
+
+class InfoNCELoss(_Contrastive):
+    r"""``info_nce_loss`` as a module; see there for the formula, ranges and errors.
+
+    Args:
+        temperature: > 0; pass an ``nn.Parameter`` of shape () to learn it.
+
+    ``terms`` holds the detached parts of the last call (float64, shape ()), which add up to the loss:
+
+    * ``alignment`` = -mean_i s_ii = -E[x.y] / temperature, or (alignment(alpha=2) / 2 - 1) / temperature;
+    * ``uniformity`` = mean over rows and columns of log mean_j e^{s_ij}, over all N candidates j, the
+      positive among them (the log inside the mean over rows, unlike ``uniform_loss``);
+    * ``log_candidates`` = log N.
+
+    The loss minus ``log_candidates`` converges for N -> infinity (Wang & Isola 2020, theorem 1); there M
+    counts the negatives, here N = M + 1 the candidates, so that the sum is exact for every N.
+
+    Example:
+        >>> loss = InfoNCELoss(temperature=0.5)
+        >>> value = loss(torch.ones(4, 3), torch.ones(4, 3))
+        >>> {name: round(float(term), 4) for name, term in loss.terms.items()}
+        {'alignment': -2.0, 'uniformity': 2.0, 'log_candidates': 1.3863}
+    """
+
+    name = "info_nce"
+
+    @_views.eager
+    def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
+        """The loss of two views [N, D], or of one [N, V, D] tensor."""
+        loss, self.terms = _info_nce("InfoNCELoss", z1, z2, self.temperature)
+        return loss
+
+
+class NTXentLoss(_Contrastive):
+    r"""``nt_xent_loss`` as a module; see there for the formula, ranges and errors.
+
+    Args:
+        temperature: > 0; pass an ``nn.Parameter`` of shape () to learn it.
+
+    ``terms`` holds the detached parts of the last call (float64, shape ()), which add up to the loss:
+
+    * ``alignment`` = -mean_{i, p} s_ip;
+    * ``uniformity`` = mean_i log mean_{k != i} e^{s_ik}, over the V N - 1 other rows of all views;
+    * ``log_candidates`` = log(V N - 1).
+
+    Example:
+        >>> loss = NTXentLoss(temperature=0.5)
+        >>> value = loss(torch.ones(4, 3), torch.ones(4, 3))
+        >>> {name: round(float(term), 4) for name, term in loss.terms.items()}
+        {'alignment': -2.0, 'uniformity': 2.0, 'log_candidates': 1.9459}
+    """
+
+    name = "nt_xent"
+
+    @_views.eager
+    def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
+        """The loss of two views [N, D], or of one [N, V, D] tensor."""
+        loss, self.terms = _nt_xent("NTXentLoss", z1, z2, self.temperature)
+        return loss

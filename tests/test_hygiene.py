@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "spherometer"
 MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = {
     0: {"errors", "_checks", "rows", "_version"},
-    1: {"sphere", "kernels"},
+    1: {"sphere", "kernels", "_groups"},
     2: {"pairs"},
     3: {"metrics", "_results", "_citation"},
     4: {"losses", "_relation", "_selection"},

@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def eager(function: F) -> F:
     """Run a loss as it is inside a compiled model: its tiles are already fused passes over the data."""
-    return cast(F, torch.compiler.disable(function))
+    return cast(F, torch.compiler.disable(function))  # type: ignore[no-untyped-call]
 
 
 def checked_views(function: str, z1: Any, z2: Any) -> list[Tensor]:

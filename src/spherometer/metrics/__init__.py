@@ -1,1 +1,33 @@
-"""metrics"""
+"""Metrics of representations: pure functions of tensors or NumPy arrays."""
+
+from spherometer.metrics._alignment import alignment as alignment
+from spherometer.metrics._alignment import alignment_samples as alignment_samples
+from spherometer.metrics._neighbors import neighbor_purity as neighbor_purity
+from spherometer.metrics._neighbors import tolerance as tolerance
+from spherometer.metrics._spectrum import effective_rank as effective_rank
+from spherometer.metrics._spectrum import participation_ratio as participation_ratio
+from spherometer.metrics._spectrum import rankme as rankme
+from spherometer.metrics._spectrum import wasserstein_uniformity as wasserstein_uniformity
+from spherometer.metrics._uniformity import cross_uniformity as cross_uniformity
+from spherometer.metrics._uniformity import normalized_uniformity as normalized_uniformity
+from spherometer.metrics._uniformity import uniformity as uniformity
+from spherometer.metrics._uniformity import uniformity_samples as uniformity_samples
+from spherometer.sphere import expected_uniformity as expected_uniformity
+from spherometer.sphere import minimum_uniformity as minimum_uniformity
+
+__all__ = [
+    "alignment",
+    "alignment_samples",
+    "cross_uniformity",
+    "effective_rank",
+    "expected_uniformity",
+    "minimum_uniformity",
+    "neighbor_purity",
+    "normalized_uniformity",
+    "participation_ratio",
+    "rankme",
+    "tolerance",
+    "uniformity",
+    "uniformity_samples",
+    "wasserstein_uniformity",
+]

@@ -1,0 +1,135 @@
+"""What to cite for each number, as BibTeX."""
+
+from __future__ import annotations
+
+import difflib
+
+from spherometer import _checks
+from spherometer.errors import InputError
+
+_WANG_ISOLA = """@inproceedings{wang2020understanding,
+  title     = {Understanding Contrastive Representation Learning through Alignment and
+               Uniformity on the Hypersphere},
+  author    = {Wang, Tongzhou and Isola, Phillip},
+  booktitle = {International Conference on Machine Learning},
+  pages     = {9929--9939},
+  year      = {2020}
+}"""
+_COHN_KUMAR = """@article{cohn2007universally,
+  title   = {Universally optimal distribution of points on spheres},
+  author  = {Cohn, Henry and Kumar, Abhinav},
+  journal = {Journal of the American Mathematical Society},
+  volume  = {20},
+  number  = {1},
+  pages   = {99--148},
+  year    = {2007}
+}"""
+_RANKME = """@inproceedings{garrido2023rankme,
+  title     = {{RankMe}: Assessing the Downstream Performance of Pretrained Self-Supervised
+               Representations by Their Rank},
+  author    = {Garrido, Quentin and Balestriero, Randall and Najman, Laurent and LeCun, Yann},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2023}
+}"""
+_ROY = """@inproceedings{roy2007effective,
+  title     = {The effective rank: A measure of effective dimensionality},
+  author    = {Roy, Olivier and Vetterli, Martin},
+  booktitle = {European Signal Processing Conference},
+  pages     = {606--610},
+  year      = {2007}
+}"""
+_GAO = """@article{gao2017theory,
+  title   = {A theory of multineuronal dimensionality, dynamics and measurement},
+  author  = {Gao, Peiran and Trautmann, Eric and Yu, Byron and
+             Santhanam, Gopal and Ryu, Stephen and Shenoy, Krishna and Ganguli, Surya},
+  journal = {bioRxiv},
+  year    = {2017}
+}"""
+_FANG = """@inproceedings{fang2024rethinking,
+  title     = {Rethinking the Uniformity Metric in Self-Supervised Learning},
+  author    = {Fang, Xianghong and Li, Jian and Sun, Qiang and Wang, Benyou},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024}
+}"""
+_WANG_LIU = """@inproceedings{wang2021understanding,
+  title     = {Understanding the Behaviour of Contrastive Loss},
+  author    = {Wang, Feng and Liu, Huaping},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  pages     = {2495--2504},
+  year      = {2021}
+}"""
+_INFO_NCE = """@article{oord2018representation,
+  title   = {Representation Learning with Contrastive Predictive Coding},
+  author  = {van den Oord, Aaron and Li, Yazhe and Vinyals, Oriol},
+  journal = {arXiv preprint arXiv:1807.03748},
+  year    = {2018}
+}"""
+_SIMCLR = """@inproceedings{chen2020simple,
+  title     = {A Simple Framework for Contrastive Learning of Visual Representations},
+  author    = {Chen, Ting and Kornblith, Simon and Norouzi, Mohammad and Hinton, Geoffrey},
+  booktitle = {International Conference on Machine Learning},
+  pages     = {1597--1607},
+  year      = {2020}
+}"""
+_OURS = """@software{spherometer,
+  title  = {Spherometer},
+  author = {{The Spherometer developers}},
+  note   = {This quantity is defined by the package, not by a paper}
+}"""
+
+_SOURCES = {
+    "alignment": _WANG_ISOLA,
+    "alignment_samples": _WANG_ISOLA,
+    "uniformity": _WANG_ISOLA,
+    "uniformity_samples": _WANG_ISOLA,
+    "cross_uniformity": _OURS,
+    "expected_uniformity": _WANG_ISOLA,
+    "minimum_uniformity": _COHN_KUMAR,
+    "normalized_uniformity": _WANG_ISOLA,
+    "rankme": _RANKME,
+    "effective_rank": _ROY,
+    "participation_ratio": _GAO,
+    "wasserstein_uniformity": _FANG,
+    "neighbor_purity": _OURS,
+    "tolerance": _WANG_LIU,
+    "performance_relation": _OURS,
+    "align_loss": _WANG_ISOLA,
+    "uniform_loss": _WANG_ISOLA,
+    "align_uniform_loss": _WANG_ISOLA,
+    "AlignUniformLoss": _WANG_ISOLA,
+    "info_nce_loss": _INFO_NCE,
+    "InfoNCELoss": _INFO_NCE,
+    "nt_xent_loss": _SIMCLR,
+    "NTXentLoss": _SIMCLR,
+    "spherometer": _OURS,
+}
+
+
+def citation(name: str) -> str:
+    """Give the BibTeX entry of the paper that defines a metric or a loss.
+
+    Args:
+        name: a public name, for instance "uniformity" or "InfoNCELoss".
+
+    Returns:
+        One BibTeX entry.
+
+    Raises:
+        InputError: no such name; the message gives the nearest one.
+
+    Example:
+        >>> print(citation("rankme").splitlines()[0])
+        @inproceedings{garrido2023rankme,
+    """
+    if not isinstance(name, str) or name not in _SOURCES:
+        nearest = difflib.get_close_matches(str(name), _SOURCES, n=1, cutoff=0.0)[0]
+        _checks.refuse(
+            InputError,
+            "citation",
+            "name",
+            "be a metric or a loss of this package",
+            "only those have a source here",
+            repr(name)[:80],
+            f"Did you mean {nearest!r}",
+        )
+    return _SOURCES[name]

@@ -1,0 +1,62 @@
+"""Intervals of spectrum metrics: leave out one group of rows at a time.
+
+The groups interleave (row i is in group i mod G), so that sorted files do not put a class into one group.
+Gram matrices of the groups are computed once; each left-out spectrum is a difference of sums.
+
+Shapes: N rows, D dimensions, K = min(N, D), G groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from spherometer.metrics._spectrum import row_ranges, scaled_rows
+
+NUM_GROUPS = 20
+MAX_DIRECTIONS = 512  # 20 eigenvalue problems of this size take about a second
+_T_QUANTILE = 2.093  # 97.5 % of Student's t with 19 degrees of freedom
+
+
+def left_out_singular_values(rows_ND: Tensor, *, centred: bool, exponent: int) -> list[Tensor] | None:
+    """Singular values [K] without each group, of rows times 2^-exponent; None for few or very wide rows."""
+    num = len(rows_ND)
+    if num < 2 * NUM_GROUPS or min(rows_ND.shape) > MAX_DIRECTIONS:
+        return None
+    if num <= rows_ND.shape[1]:  # the same inner products in fewer columns
+        wide = scaled_rows(rows_ND, exponent)
+        rows_ND, exponent = torch.linalg.qr(wide.T, mode="r").R.T, 0
+    width = rows_ND.shape[1]
+    shift = rows_ND.new_zeros(1, width, dtype=torch.float64)
+    if centred:
+        for start, stop in row_ranges(rows_ND):
+            shift += scaled_rows(rows_ND[start:stop], exponent).sum(dim=0, keepdim=True) / num
+    grams = shift.new_zeros(NUM_GROUPS, width, width)
+    sums = shift.new_zeros(NUM_GROUPS, width)
+    for group in range(NUM_GROUPS):
+        members = rows_ND[group::NUM_GROUPS]
+        for start, stop in row_ranges(members):
+            block = scaled_rows(members[start:stop], exponent) - shift
+            grams[group] += block.T @ block
+            sums[group] += block.sum(dim=0)
+    spectra = []
+    for group in range(NUM_GROUPS):
+        rest = num - len(range(group, num, NUM_GROUPS))
+        gram, total = grams.sum(dim=0) - grams[group], sums.sum(dim=0) - sums[group]
+        if centred:
+            gram = gram - torch.outer(total, total) / rest
+        spectra.append(torch.linalg.eigvalsh(gram).clamp(min=0).sqrt())
+    return spectra
+
+
+def interval(value: float, left_out: Sequence[float], low: float, high: float) -> tuple[float, float] | None:
+    """95 % interval around ``value`` from the values without each group, cut to what is possible."""
+    mean = math.fsum(left_out) / len(left_out)
+    variance = math.fsum((each - mean) ** 2 for each in left_out) * (len(left_out) - 1) / len(left_out)
+    half = _T_QUANTILE * math.sqrt(variance)
+    if not math.isfinite(half):
+        return None
+    return max(value - half, min(low, value)), min(value + half, max(high, value))

@@ -1,0 +1,79 @@
+"""Class labels as whole numbers, with the missing ones refused or dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spherometer import _checks
+from spherometer._checks import NanPolicy
+from spherometer.errors import InputError, ShapeError, UndefinedError
+
+
+def _missing(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """True where a label is None or NaN (the only value that differs from itself)."""
+    if labels.dtype.kind in "biuSUmM":
+        return np.zeros(len(labels), dtype=bool)
+    if labels.dtype.kind == "f":
+        return np.asarray(np.isnan(labels))
+    return np.array([label is None or label != label for label in labels.tolist()], dtype=bool)
+
+
+def class_codes(function: str, labels: Any, num: int, nan: NanPolicy) -> tuple[Tensor, Tensor]:
+    """Codes 0 ... C-1 of the classes [num] (int64, on the CPU) and a mask of the labels that are there."""
+    if isinstance(labels, Tensor):
+        labels = labels.detach().cpu().numpy() if labels.dtype != torch.bfloat16 else labels.float().numpy()
+    array = np.asarray(labels) if not isinstance(labels, (list, tuple)) else _from_list(labels)
+    if array.ndim != 1 or len(array) != num:
+        _checks.refuse(
+            ShapeError,
+            function,
+            "labels",
+            "have one entry for each row",
+            "entry i is the class of row i",
+            f"shape {array.shape} for {num} rows",
+            "Pass a list, an array or a tensor of N labels",
+        )
+    missing = _missing(array)
+    if missing.any() and nan == "refuse":
+        _checks.refuse(
+            InputError,
+            function,
+            "labels",
+            "be there for every row",
+            "a missing label is not a class of its own",
+            f"{int(missing.sum())} of {num} labels None or NaN, the first is label {int(missing.argmax())}",
+            'Remove those rows, or pass nan="drop" to leave them out',
+        )
+    codes = np.zeros(num, dtype=np.int64)
+    kept = array[~missing]
+    try:
+        codes[~missing] = np.unique(kept, return_inverse=True)[1]
+    except TypeError:  # labels of several types have no order
+        numbers: dict[Any, int] = {}
+        codes[~missing] = [numbers.setdefault(label, len(numbers)) for label in kept.tolist()]
+    return torch.from_numpy(codes), torch.from_numpy(~missing)
+
+
+def _from_list(labels: Any) -> np.ndarray[Any, Any]:
+    """A list as objects: [1, "a", None] must not become three strings."""
+    array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
+
+
+def refuse_no_pairs(function: str, codes: Tensor) -> None:
+    """Refuse labels without two rows of one class."""
+    if len(codes) and int(torch.bincount(codes).max()) < 2:
+        _checks.refuse(
+            UndefinedError,
+            function,
+            "labels",
+            "hold at least one class with two rows",
+            "the quantity is a mean over pairs of one class",
+            f"{len(codes)} classes for {len(codes)} rows",
+            "Pass class labels, not row identifiers",
+        )

@@ -1,0 +1,131 @@
+"""The page of one or several evaluations: every measurement with its interval and baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spherometer import plots
+from spherometer._results import Evaluation
+from spherometer._version import __version__
+from spherometer.errors import InputError
+from spherometer.report import _document, _format, _page, _words
+from spherometer.report._files import write_file
+
+_BETTER = {"lower": "lower is better", "higher": "higher is better"}
+_ARROWS = {"lower": "↓", "higher": "↑"}
+
+
+def _checked(evaluations: Sequence[tuple[str, Evaluation]]) -> list[tuple[str, dict[str, Any]]]:
+    pairs = []
+    for entry in evaluations:
+        if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], Evaluation)):
+            raise InputError(
+                "report: evaluations must be pairs (name, Evaluation), because the page shows each under its name. "
+                f"Got {type(entry).__name__}. Pass for instance [('model A', spherometer.measure(x))]."
+            )
+        pairs.append(
+            (_document.clean_text(str(entry[0])) or "(no name)", _document.cleaned(entry[1].to_dict()))
+        )
+    if not pairs:
+        raise InputError(
+            "report: evaluations must hold at least one evaluation, because an empty page says nothing. Got none. "
+            "Pass for instance [('model A', spherometer.measure(x))]."
+        )
+    return pairs
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    words = {True: "yes", False: "no", None: "none"}
+    shown = [
+        f"{key.replace('_', ' ')}: {words[value] if value is None or isinstance(value, bool) else value}"
+        for key, value in settings.items()
+    ]
+    return "; ".join(shown)
+
+
+def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any]:
+    measurements = evaluation["measurements"]
+    rows = []
+    for key, one in measurements.items():
+        known = _words.MEASURES.get(key)
+        rows.append(
+            {
+                "label": one["label"],
+                "cell": _format.cell(one, 4),
+                "baseline": [(_format.number(v, 4), words) for words, v in one["baseline"].items()],
+                "num": _format.count(one["num"]),
+                "better": _BETTER.get(one["better"] or "", "neither side is better by itself"),
+                "meaning": known[2] if known else "",
+                "settings": _settings(one["settings"]),
+            }
+        )
+    return {
+        "id": f"evaluation-{index}",
+        "name": name,
+        "version": evaluation["spherometer"],
+        "notes": evaluation["notes"],
+        "rows": rows,
+        "figure": _page.image(plots.intervals(measurements)) if measurements else None,
+    }
+
+
+def _comparison(pairs: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """All evaluations side by side, one row for each measurement that any of them has."""
+    labels: dict[str, tuple[str, str]] = {}
+    for _, evaluation in pairs:
+        for key, one in evaluation["measurements"].items():
+            labels.setdefault(key, (one["label"], _ARROWS.get(one["better"] or "", "")))
+    rows = [
+        {
+            "label": label,
+            "arrow": arrow,
+            "cells": [_format.cell(evaluation["measurements"].get(key), 4) for _, evaluation in pairs],
+        }
+        for key, (label, arrow) in labels.items()
+    ]
+    return {"names": [name for name, _ in pairs], "rows": rows}
+
+
+def render_evaluations(evaluations: Sequence[tuple[str, Evaluation]]) -> str:
+    """Return one page for several evaluations, side by side and one by one.
+
+    Args:
+        evaluations: (name, Evaluation) pairs, at least one.
+
+    Returns:
+        One self-contained page: no script, nothing fetched, the same text for the same evaluations.
+
+    Raises:
+        InputError: there is none, or an entry is not such a pair.
+    """
+    pairs = _checked(evaluations)
+    sections = [_section(index, name, evaluation) for index, (name, evaluation) in enumerate(pairs, 1)]
+    return _page.fill(
+        "evaluations.html",
+        {
+            "version": __version__,
+            "sections": sections,
+            "comparison": _comparison(pairs) if len(pairs) > 1 else None,
+        },
+    )
+
+
+def write_evaluations(evaluations: Sequence[tuple[str, Evaluation]], out: Path) -> Path:
+    """Write the page of several evaluations.
+
+    Args:
+        evaluations: as for :func:`render_evaluations`.
+        out: a directory, which gets ``report.html``; or a path that ends in ``.html``.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: as :func:`render_evaluations`; or ``out`` cannot be written to.
+    """
+    out = Path(out)
+    path = out if out.suffix == ".html" else out / "report.html"
+    write_file(path, render_evaluations(evaluations).encode("utf-8"))
+    return path

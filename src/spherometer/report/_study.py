@@ -1,0 +1,222 @@
+"""The page of a study: what was done, what was found, what each number means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from spherometer import plots
+from spherometer.report import _document, _format, _page, _trials, _words
+from spherometer.report._files import write_file
+
+_VERDICTS = {"shown": "yes", "not shown": "no"}
+
+
+def _figures(document: dict[str, Any]) -> dict[str, Figure]:
+    drawn = {
+        "plane": plots.plane(
+            document["trials"],
+            headline=document["headline"],
+            baselines=document["baselines"],
+            best=document["best"],
+        )
+    }
+    if document["sweep"]:
+        drawn["sweep"] = plots.sweep(document["sweep"], chance=document["data"]["chance"])
+    if document["trajectories"]:
+        drawn["trajectories"] = plots.trajectories(document["trajectories"])
+    if document["circle"]:
+        drawn["circle"] = plots.circle(document["circle"])
+    chosen = _selection_group(document)
+    if chosen is not None:
+        drawn["selection"] = plots.selection(document["selection"][chosen])
+    return drawn
+
+
+def _selection_group(document: dict[str, Any]) -> str | None:
+    """Which set the figure shows: the encoders that did not collapse, where that is defined."""
+    for group in ("non_collapsed", "all"):
+        criteria = document["selection"].get(group)
+        if criteria and "refused" not in criteria:
+            return group
+    return None
+
+
+def _relations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """One table of relations for each accuracy, the headline first."""
+    names = sorted(document["relation"], key=lambda name: (name != document["headline"], name))
+    tables = []
+    for name in names:
+        rows = []
+        for group, one in document["relation"][name].items():
+            ends = one.get("intervals") or {}
+            row: dict[str, Any] = {"set": _words.SETS.get(group, group), "refused": one.get("refused")}
+            if row["refused"] is None:
+                row |= {
+                    "num": _format.count(one.get("num_groups", one.get("num"))),
+                    "multiple_r": _format.cell(
+                        {"value": one.get("multiple_r"), "interval": ends.get("multiple_r")}, 2
+                    ),
+                    "adjusted_r2": _format.number(one.get("adjusted_r2"), 2),
+                    "rho": _format.cell({"value": one.get("rho"), "interval": ends.get("rho")}, 2),
+                    "rho_spearman": _format.number(one.get("rho_spearman"), 2),
+                    "partial_align": _format.number(one.get("partial_align"), 2),
+                    "partial_uniform": _format.number(one.get("partial_uniform"), 2),
+                    "p_value": _p_value(one.get("p_value")),
+                    "warnings": one.get("warnings") or [],
+                }
+            rows.append(row)
+        tables.append({"accuracy": _words.ACCURACIES.get(name, (name, name))[0], "rows": rows})
+    return tables
+
+
+def _p_value(value: Any) -> str:
+    if not isinstance(value, (int, float)):
+        return _format.DASH
+    return "< 0.001" if value < 0.001 else _format.number(value, 3)
+
+
+def _selections(document: dict[str, Any]) -> list[dict[str, Any]]:
+    tables = []
+    first = _selection_group(document)
+    groups = sorted(document["selection"].items(), key=lambda item: item[0] != first)
+    for group, criteria in groups:
+        table: dict[str, Any] = {
+            "set": _words.SETS.get(group, group),
+            "refused": criteria.get("refused") if isinstance(criteria.get("refused"), str) else None,
+            "rows": [],
+        }
+        if table["refused"] is None:
+            for row in criteria.values():
+                table["rows"].append(
+                    {
+                        "label": row["label"],
+                        "correlation": _format.cell(row["rank_correlation"], 2),
+                        "regret": _format.cell(row["regret"], share=True, unit=False),
+                        "picked": row.get("picked_name") or _format.DASH,
+                    }
+                )
+        tables.append(table)
+    return tables
+
+
+def _best(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "role": row["role"],
+            "name": row["name"],
+            "validation": _format.percent(row["validation"]),
+            "test": _format.cell(row["test"], share=True),
+            "alignment": _format.cell(row["alignment"]),
+            "uniformity": _format.cell(row["uniformity"]),
+        }
+        for row in document["best"]
+    ]
+
+
+def _protocol(document: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for key, value in document["protocol"].items():
+        if isinstance(value, bool) or value is None:
+            text = "yes" if value else "no"
+        elif isinstance(value, (dict, list)):
+            continue_ = value.items() if isinstance(value, dict) else enumerate(value)
+            text = ", ".join(str(v) if isinstance(value, list) else f"{k}: {v}" for k, v in continue_)
+        else:
+            text = str(value)
+        rows.append((key.replace("_", " ").capitalize(), text))
+    return rows
+
+
+def _contents(document: dict[str, Any]) -> dict[str, Any]:
+    trials = document["trials"]
+    finished = [t for t in trials if t["status"] == "finished"]
+    trained = [t for t in finished if t["family"] not in ("untrained", "raw_pixels")]
+    baselines = document["baselines"]
+    roles = {row["role"]: row for row in document["best"]}
+    seeds = document["seeds"]
+    words = ["spherometer", "study", document["study"], "--out", f"runs/{document['study']}"]
+    if document["quick"]:
+        words.append("--quick")
+    if len(seeds) > 1:
+        words += ["--seeds", str(len(seeds))]
+    head = _words.ACCURACIES.get(document["headline"], (document["headline"], document["headline"]))
+    return {
+        "version": document["spherometer"],
+        "study": document["study"],
+        "quick": document["quick"],
+        "data": document["data"],
+        "headline": head[0],
+        "num_trained": len(trained),
+        "num_configurations": len({t["name"] for t in trained}),
+        "num_failed": sum(t["status"] == "failed" for t in trials),
+        "num_collapsed": sum(t["collapsed"] for t in finished),
+        "seeds": seeds,
+        "measured_on": document["protocol"].get("measured_on", "held-out images"),
+        "baselines": baselines,
+        "raw": roles.get("Raw pixels"),
+        "untrained": roles.get("Untrained encoder"),
+        "findings": [{**row, "look": _VERDICTS.get(row["verdict"], "open")} for row in document["findings"]],
+        "best": _best(document),
+        "relations": _relations(document),
+        "selections": _selections(document),
+        "selection_set": _words.SETS.get(_selection_group(document) or "", ""),
+        "trajectories": document["trajectories"],
+        "measures": [_words.MEASURES[k] for k in _trials.measures(trials) if k in _words.MEASURES],
+        "table": _trials.page_table(document),
+        "protocol": _protocol(document),
+        "environment": sorted(document["environment"].items()),
+        "glossary": _words.GLOSSARY,
+        "command": " ".join(words),
+    }
+
+
+def _render(document: dict[str, Any], figures: dict[str, Figure]) -> str:
+    contents = _contents(document)
+    contents["figures"] = {name: _page.image(figure) for name, figure in figures.items()}
+    return _page.fill("study.html", contents)
+
+
+def render(document: Any) -> str:
+    """Return the page of a study document as HTML.
+
+    Args:
+        document: the contents of a ``results.json`` with schema ``spherometer.study/1``.
+
+    Returns:
+        One self-contained page: no script, nothing fetched, the same text for the same document.
+
+    Raises:
+        InputError: the schema is unknown, or something the page needs is missing or of another kind.
+    """
+    document = _document.checked(document)
+    return _render(document, _figures(document))
+
+
+def write_study(document: Any, out: Path) -> Path:
+    """Write ``report.html``, ``trials.csv`` and ``figures/`` (SVG and PNG) into ``out``.
+
+    Args:
+        document: as for :func:`render`.
+        out: a directory; it is made when missing. Files are replaced whole.
+
+    Returns:
+        The path of the page, which is written last.
+
+    Raises:
+        InputError: as :func:`render`; or ``out`` cannot be written to.
+    """
+    out = Path(out)
+    document = _document.checked(document)
+    figures = _figures(document)
+    page = _render(document, figures).encode("utf-8")
+    files = {out / "trials.csv": _trials.csv_table(document)}
+    for name, figure in figures.items():
+        files[out / "figures" / f"{name}.svg"] = plots.to_svg(figure)
+        files[out / "figures" / f"{name}.png"] = plots.to_png(figure)
+    for path, content in files.items():
+        write_file(path, content)
+    write_file(out / "report.html", page)
+    return out / "report.html"

@@ -1,0 +1,154 @@
+"""What each number means, which way is better and what to compare it with: said once, for every page."""
+
+from __future__ import annotations
+
+ACCURACIES = {
+    "linear_output": ("Linear probe on the output", "linear, output"),
+    "linear_penultimate": ("Linear probe on the penultimate features", "linear, penultimate"),
+    "knn_output": ("5 nearest neighbours on the output", "5-NN, output"),
+    "knn_penultimate": ("5 nearest neighbours on the penultimate features", "5-NN, penultimate"),
+    "few_output": ("Linear probe with few labels on the output", "few labels, output"),
+    "few_penultimate": (
+        "Linear probe with few labels on the penultimate features",
+        "few labels, penultimate",
+    ),
+}
+
+FAMILIES = {
+    "align_uniform": "align + uniform",
+    "info_nce": "contrastive",
+    "combination": "combination",
+    "untrained": "untrained",
+    "raw_pixels": "raw pixels",
+}
+
+SETS = {
+    "all": "All encoders",
+    "non_collapsed": "Without collapsed encoders",
+    "without_align_uniform": "Without the align + uniform family",
+    "without_info_nce": "Without the contrastive family",
+    "without_combination": "Without the combinations",
+}
+
+# key: (name, better, meaning, baseline)
+MEASURES = {
+    "alignment": (
+        "Alignment",
+        "lower",
+        "How far apart two random views of the same image land, as a mean squared distance.",
+        "0 when both views always land on one point; 2 for two unrelated points spread evenly.",
+    ),
+    "uniformity": (
+        "Uniformity",
+        "lower",
+        "How evenly all images spread over the sphere: the logarithm of the mean of exp(−t · squared distance) "
+        "over all pairs of different images.",
+        "0 when all images land on one point; the uniform law, a value that depends on the number of dimensions, "
+        "when they spread perfectly evenly.",
+    ),
+    "normalized_uniformity": (
+        "Normalized uniformity",
+        "lower",
+        "Uniformity on a scale that does not depend on the number of dimensions.",
+        "0 is the uniform law, 1 is a single point.",
+    ),
+    "cross_uniformity": (
+        "Cross-uniformity",
+        "",
+        "Uniformity over all pairs made of one row of each side, positive pairs included.",
+        "The uniform law when the two sides are spread evenly and independently.",
+    ),
+    "effective_rank": (
+        "Effective rank",
+        "higher",
+        "In how many directions the features really vary, from the entropy of their spectrum.",
+        "At most the number of dimensions; 1 when everything lies on one line.",
+    ),
+    "rankme": (
+        "RankMe",
+        "higher",
+        "A smooth count of the directions in use, from the singular values of the features.",
+        "At most the number of dimensions; 1 when everything lies on one line.",
+    ),
+    "participation_ratio": (
+        "Participation ratio",
+        "higher",
+        "In how many directions the variance is shared.",
+        "At most the number of dimensions.",
+    ),
+    "wasserstein_uniformity": (
+        "Wasserstein uniformity",
+        "lower",
+        "How far the features, taken as a Gaussian cloud, are from the evenly spread one. It sees unused directions "
+        "that uniformity hardly notices.",
+        "0 is perfect, √2 is a single point; evenly spread points reach a little more than 0 when they are few.",
+    ),
+    "neighbor_purity": (
+        "Neighbor purity",
+        "higher",
+        "The share of a point's nearest neighbours that have its class.",
+        "The chance that two random points share a class, up to 1.",
+    ),
+    "tolerance": (
+        "Tolerance",
+        "",
+        "The mean similarity of two points of one class: how much the encoder lets a class stay together.",
+        "1 when every class is one point; compare with the similarity of any two points.",
+    ),
+}
+
+GLOSSARY = (
+    ("Encoder", "A function that turns an image into a list of numbers, its features."),
+    (
+        "Unit sphere",
+        "The features are scaled to length 1, so every image is a point on a sphere. "
+        "In two dimensions the sphere is a circle.",
+    ),
+    (
+        "View, positive pair",
+        "A view is a randomly changed copy of an image. Two views of one image are a positive pair.",
+    ),
+    (
+        "Collapse",
+        "All images land on (nearly) one point. Alignment is then perfect and the encoder useless. Here an encoder "
+        "counts as collapsed when its accuracy is within 5 points of guessing.",
+    ),
+    (
+        "Contrastive training (InfoNCE)",
+        "Pull the views of one image together and push different images apart, in one loss. Its temperature says "
+        "how strongly close images are pushed.",
+    ),
+    (
+        "Align + uniform",
+        "Minimise alignment and uniformity themselves, as a weighted sum of the two.",
+    ),
+    (
+        "Linear probe",
+        "A linear classifier trained on frozen features. High accuracy means that the classes are easy to tell apart.",
+    ),
+    (
+        "5 nearest neighbours",
+        "A point gets the class that most of its five nearest training points have.",
+    ),
+    (
+        "Output, penultimate",
+        "The output is what the loss sees, on the sphere; the penultimate features are one layer earlier.",
+    ),
+    (
+        "Uniform law",
+        "Points drawn evenly over the whole sphere: the value of uniformity to compare with.",
+    ),
+    (
+        "Interval",
+        "Numbers in brackets are 95 % intervals. For accuracies they are Wilson intervals over the test images.",
+    ),
+    (
+        "Validation, test",
+        "Choices are made on validation images, reported numbers come from test images that were never used to choose.",
+    ),
+    (
+        "Rank correlation",
+        "1 when two lists put the encoders in the same order, 0 when unrelated, −1 when reversed.",
+    ),
+    ("Regret", "The accuracy lost by using the encoder that a criterion picks instead of the best one."),
+)

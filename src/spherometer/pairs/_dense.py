@@ -16,29 +16,42 @@ from torch import Tensor
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """All squared distances [N, M], by differences."""
-    return (x[:, None, :] - y[None, :, :]).square().sum(dim=-1)
+    """All squared distances [N, M] as float64, from centred products: no [N, M, D] is made."""
+    x, y = x.double(), y.double()
+    centre = (x.detach().mean(dim=0) + y.detach().mean(dim=0)) / 2
+    x, y = x - centre, y - centre
+    return x.square().sum(dim=1)[:, None] + y.square().sum(dim=1) - 2 * x @ y.T
 
 
-def log_mean_gaussian(x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-    """Log mean of exp(-t d^2) over i != j (``y`` None) or over all pairs of ``x`` and ``y``."""
+def log_sum_gaussian(x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
+    """Log sum of exp(-t d^2) over i != j (``y`` None) or over all pairs of ``x`` and ``y``."""
     exponents = -t * squared_distances(x, x if y is None else y)
     if y is None:
-        n = len(x)
-        own = torch.eye(n, dtype=torch.bool, device=x.device)
+        own = torch.eye(len(x), dtype=torch.bool, device=x.device)
         exponents = exponents.masked_fill(own, -math.inf)
-        return torch.logsumexp(exponents.flatten(), 0) - math.log(n * (n - 1))
-    return torch.logsumexp(exponents.flatten(), 0) - math.log(exponents.numel())
+    return torch.logsumexp(exponents.flatten(), 0)
+
+
+def log_mean_gaussian(x: Tensor, t: Tensor | float, y: Tensor | None = None) -> Tensor:
+    """Log mean of exp(-t d^2) over i != j (``y`` None) or over all pairs of ``x`` and ``y``."""
+    count = len(x) * (len(x) - 1) if y is None else len(x) * len(y)
+    return log_sum_gaussian(x, t, y) - math.log(count)
 
 
 def masked_logsumexp(
-    x: Tensor, y: Tensor | None, scale: Tensor, skip: Sequence[int]
+    x: Tensor, y: Tensor | None, scale: Tensor | float, skip: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Row and column log-sum-exps of ``scale * x @ y.T`` without the diagonals j - i in ``skip``."""
-    logits = scale * (x @ (x if y is None else y).T)
+    x = x.double()
+    logits = scale * (x @ (x if y is None else y.double()).T)
     index = torch.arange(logits.shape[1], device=x.device) - torch.arange(len(x), device=x.device)[:, None]
     left_out = torch.zeros_like(index, dtype=torch.bool)
     for offset in skip:
         left_out |= index == offset
-    logits = logits.masked_fill(left_out, -math.inf)
-    return torch.logsumexp(logits, 1), torch.logsumexp(logits, 0)
+    return _logsumexp(logits, left_out, 1), _logsumexp(logits, left_out, 0)
+
+
+def _logsumexp(logits: Tensor, left_out: Tensor, dim: int) -> Tensor:
+    empty = left_out.all(dim=dim, keepdim=True)  # their value is -inf, their gradient 0
+    sums = torch.logsumexp(logits.masked_fill(left_out & ~empty, -math.inf), dim)
+    return sums.masked_fill(empty.squeeze(dim), -math.inf)

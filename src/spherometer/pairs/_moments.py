@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from spherometer import _checks
 from spherometer.errors import UndefinedError
+from spherometer.pairs._gaussian import exponent_range, refuse_few, widen
+from spherometer.pairs._tiles import full_precision, walk
+
+# Largest range of exponents without a shift; half of what single sums bear, because squares are summed too.
+_RANGE = {torch.float32: 40.0, torch.float64: 300.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,3 +71,104 @@ class GaussianMoments:
         degenerate = 2 * (b - c) / pairs
         variance = max(4 * (n - 2) * (a - c) / pairs + degenerate, degenerate, 0.0)
         return math.sqrt(variance) * pairs
+
+
+@torch.no_grad()
+def gaussian_moments(x: Tensor, t: float | Tensor, *, tile: tuple[int, int] | None = None) -> GaussianMoments:
+    """Row sums, total and sum of squares of k_ij over i != j, in one pass, without gradient.
+
+    Args:
+        x: [N, D] float32 or float64 rows, N >= 2.
+        t: sharpness > 0.
+        tile: rows and columns of a tile; None: by the device.
+    """
+    if len(x) < 2:
+        refuse_few("gaussian_moments", len(x))
+    t, points = float(t), x.detach()
+    points = points if points.dtype in _RANGE else points.float()
+    with full_precision(points.device):
+        widened = widen(points, points.mean(dim=0), t)
+        span = exponent_range(widened)
+        if span > _RANGE[points.dtype] and points.dtype == torch.float32:
+            points = points.double()
+            widened = widen(points, points.mean(dim=0), t)
+            span = exponent_range(widened)
+        online = not span <= _RANGE[points.dtype]
+        shift = -math.inf if online else 0.0
+        rows = points.new_zeros(len(points), dtype=torch.float64)
+        squares = rows.new_zeros(())
+        for block in walk(
+            widened.left,
+            widened.z,
+            len(points),
+            symmetric=True,
+            skip=(0,),
+            tile=tile,
+            exponentiate=not online,
+        ):
+            k = block.values
+            if online:
+                top = float(k.max())
+                if top == -math.inf:
+                    continue
+                if not top <= shift:
+                    fade = math.exp(shift - top) if math.isfinite(shift) else 0.0
+                    rows.mul_(fade)
+                    squares.mul_(fade * fade)
+                    shift = top
+                k.sub_(shift).exp_()
+            rows[block.a : block.b] += k.sum(dim=1)
+            flat = k.view(-1)
+            square = torch.dot(flat, flat)
+            if block.mirrored:
+                rows[block.c : block.d] += k.sum(dim=0)
+                square = square * 2
+            squares += square
+    return GaussianMoments(len(points), shift, float(rows.sum()), float(squares), rows)
+
+
+@torch.no_grad()
+def gaussian_log_rows(
+    x: Tensor, t: float | Tensor, *, estimator: str = "u", tile: tuple[int, int] | None = None
+) -> Tensor:
+    """Log of the mean Gaussian potential of each row against the others, without gradient.
+
+    Args:
+        x: [N, D] float32 or float64 rows.
+        t: sharpness > 0.
+        estimator: "u": mean over j != i; "v": over all j.
+        tile: rows and columns of a tile; None: by the device.
+
+    Returns:
+        [N] float64. Every row has its own shift, so that none is lost at a large ``t``.
+    """
+    t, points = float(t), x.detach()
+    points = points if points.dtype in _RANGE else points.float()
+    n = len(points)
+    with full_precision(points.device):
+        widened = widen(points, points.mean(dim=0), t)
+        if exponent_range(widened) > _RANGE[points.dtype]:
+            points = points.double()
+            widened = widen(points, points.mean(dim=0), t)
+        plain = exponent_range(widened) <= _RANGE[points.dtype]
+        rows = points.new_full((n,), 0.0 if plain else -math.inf, dtype=torch.float64)
+        for block in walk(
+            widened.left, widened.z, n, symmetric=True, skip=(0,), tile=tile, exponentiate=plain
+        ):
+            here, there = rows[block.a : block.b], rows[block.c : block.d]
+            k = block.values
+            if plain:
+                here += k.sum(dim=1)
+                if block.mirrored:
+                    there += k.sum(dim=0)
+            else:
+                torch.logaddexp(here, torch.logsumexp(k, dim=1), out=here)
+                if block.mirrored:
+                    torch.logaddexp(there, torch.logsumexp(k, dim=0), out=there)
+    if plain:
+        rows.log_()
+    if estimator == "v":
+        return torch.logaddexp(rows, torch.zeros_like(rows)) - math.log(n)
+    if n < 2:
+        refuse_few("gaussian_log_rows", n)
+    return rows - math.log(n - 1)

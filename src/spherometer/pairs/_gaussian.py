@@ -1,0 +1,300 @@
+"""Log mean Gaussian potential over all pairs, its value and gradients in one pass.
+
+With centred rows x, the exponent -t|x_i - x_j|^2 is one product of widened rows,
+[2t x_i, -t|x_i|^2, 1] . [x_j, 1, -t|x_j|^2], so a tile of k_ij is one GEMM and one exp. The same tile times
+[x_j, 1] gives sum_j k_ij x_j and the row sum r_i, hence the gradient 2t (sum_j k_ij x_j - r_i x_i) / S.
+Centring changes no distance and keeps float32 precise on collapsed sets.
+
+Shapes: N, M rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from spherometer import _checks
+from spherometer.errors import UndefinedError
+from spherometer.pairs import _dense, _second
+from spherometer.pairs._tiles import SINGLE, full_precision, outside_graphs, walk
+
+# Largest range of exponents without a shift: exp(-80) and exp(-600) are still normal numbers.
+_RANGE = {torch.float32: 80.0, torch.float64: 600.0}
+
+
+@dataclass(frozen=True)
+class Widened:
+    """Centred rows in the form the GEMM wants: [x, 1, -t|x|^2]."""
+
+    z: Tensor  # [N, D + 2]
+    t: float
+
+    @property
+    def x(self) -> Tensor:
+        """Centred rows [N, D]."""
+        return self.z[:, :-2]
+
+    @property
+    def summed(self) -> Tensor:
+        """[x, 1]: what tiles are multiplied with."""
+        return self.z[:, :-1]
+
+    def left(self, a: int, b: int) -> Tensor:
+        """The other factor, [2t x, -t|x|^2, 1], of rows a:b."""
+        z = self.z[a:b]
+        out = torch.mul(z, 2 * self.t)
+        out[:, -2] = z[:, -1]
+        out[:, -1] = 1
+        return out
+
+
+def widen(x: Tensor, centre: Tensor, t: float) -> Widened:
+    """Centre the rows and add the two columns."""
+    n, d = x.shape
+    z = x.new_empty(n, d + 2)
+    rows = torch.sub(x, centre, out=z[:, :d])
+    z[:, d] = 1
+    torch.mul(rows.square().sum(dim=1), -t, out=z[:, d + 1])
+    return Widened(z, t)
+
+
+def exponent_range(one: Widened, two: Widened | None = None) -> float:
+    """Bound of t d^2 over the pairs."""
+    low = math.sqrt(max(0.0, -float(one.z[:, -1].min())))
+    return (2 * low if two is None else low + math.sqrt(max(0.0, -float(two.z[:, -1].min())))) ** 2
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Log of S = sum of k_ij over ordered pairs, and d log S / d x in the form ``factor * raw``."""
+
+    log_total: Tensor  # 0-dim float64
+    raw: tuple[Tensor | None, Tensor | None]  # [N, D], [M, D]
+    factor: Tensor  # 0-dim float64
+    slope: Tensor | None  # d log S / d t, 0-dim float64
+
+
+def _finish(accumulated: Tensor, one: Widened) -> Tensor:
+    """sum_j k_ij x_j - r_i x_i from the accumulated [D + 1, N]."""
+    raw = accumulated[:-1].T.contiguous()
+    return raw.addcmul_(one.x, accumulated[-1].unsqueeze(1), value=-1)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of a * b as float64, in blocks of rows: nothing of the size of ``a`` is made."""
+    starts = range(0, len(a), 4096)
+    parts = [(a[s : s + 4096] * b[s : s + 4096]).sum(dtype=torch.float64) for s in starts]
+    return torch.stack(parts).sum()
+
+
+def _sums(
+    x: Tensor,
+    y: Tensor | None,
+    t: float,
+    own: bool,
+    wanted: tuple[bool, bool, bool],
+    tile: tuple[int, int] | None,
+) -> Sums:
+    """One pass over the tiles; ``wanted``: gradients for x, y and t. ``own`` adds the N self pairs."""
+    centre = x.mean(dim=0) if y is None else (x.mean(dim=0) + y.mean(dim=0)) / 2
+    one = widen(x, centre, t)
+    two = one if y is None else widen(y, centre, t)
+    span = exponent_range(one, None if y is None else two)
+    if span > _RANGE[x.dtype] and x.dtype == torch.float32:  # too wide for float32
+        wide = _sums(x.double(), None if y is None else y.double(), t, own, wanted, tile)
+        raw_x, raw_y = (None if raw is None else raw.mul_(wide.factor).float() for raw in wide.raw)
+        return Sums(wide.log_total, (raw_x, raw_y), torch.ones_like(wide.factor), wide.slope)
+    need_x = wanted[0] or wanted[2]
+    need_y = y is not None and (wanted[1] or wanted[2])
+    single = tile is None and y is None and len(x) <= SINGLE
+    if single and span <= _RANGE[x.dtype]:
+        k = torch.mm(one.left(0, len(x)), one.z.T).exp_()
+        k.fill_diagonal_(0)
+        total, shift = k.sum().double(), 0.0
+        raw_x = None
+        if need_x:
+            across = torch.mm(k, one.summed)
+            raw_x = torch.addcmul(across[:, :-1], across[:, -1:], one.x, value=-1)
+        raw_y = None
+    else:
+        at = x.new_zeros(x.shape[1] + 1, len(x)) if need_x else None
+        bt = x.new_zeros(x.shape[1] + 1, len(two.z)) if need_y else None
+        total, shift = _tiled(one, two, at if y is None else bt, at, y is None, span, tile)
+        raw_x = None if at is None else _finish(at, one)
+        raw_y = None if bt is None else _finish(bt, two)
+        del at, bt
+    log_total = total.log() + shift
+    if own:
+        log_total = torch.logaddexp(log_total, log_total.new_tensor(math.log(len(x))))
+    # d log S / d x_i = 2t raw_i / S, twice that when row i is on both sides
+    factor = (shift - log_total).exp() * ((4 if y is None else 2) * t)
+    slope = None
+    if wanted[2]:  # log S depends on sqrt(t) x alone: 2 t d/dt = sum_i x_i . d/dx_i
+        assert raw_x is not None
+        slope = dot(one.x, raw_x)
+        if raw_y is not None:
+            slope = slope + dot(two.x, raw_y)
+        slope = slope * factor / (2 * t)
+    return Sums(log_total, (raw_x if wanted[0] else None, raw_y if wanted[1] else None), factor, slope)
+
+
+def _tiled(
+    one: Widened,
+    two: Widened,
+    down: Tensor | None,
+    across: Tensor | None,
+    symmetric: bool,
+    span: float,
+    tile: tuple[int, int] | None,
+) -> tuple[Tensor, float]:
+    """Total of all tiles times exp(-shift), and the shift.
+
+    Adds the transposes of k^T [x, 1] to ``down`` and of k [y, 1] to ``across``.
+
+    A range of exponents too wide for exp alone is shifted by the largest exponent met so far.
+    """
+    online = span > _RANGE[one.z.dtype] or math.isnan(span)
+    shift = -math.inf if online else 0.0
+    parts: list[Tensor] = []
+    weights: list[float] = []
+    left, right = one.summed.T, two.summed.T
+    skip = (0,) if symmetric else ()
+    for block in walk(
+        one.left, two.z, len(one.z), symmetric=symmetric, skip=skip, tile=tile, exponentiate=not online
+    ):
+        a, b, c, d, k = block.a, block.b, block.c, block.d, block.values
+        if online:
+            top = float(k.max())
+            if top == -math.inf:
+                continue
+            if not top <= shift:
+                fade = math.exp(shift - top) if math.isfinite(shift) else 0.0
+                parts = [part * fade for part in parts]
+                for accumulated in (down, across) if down is not across else (down,):
+                    if accumulated is not None:
+                        accumulated.mul_(fade)
+                shift = top
+            k.sub_(shift).exp_()
+        parts.append(k.sum())
+        weights.append(2.0 if block.mirrored else 1.0)
+        if down is not None:
+            down[:, c:d].addmm_(left[:, a:b], k)
+        if across is not None and (block.mirrored or not symmetric):
+            across[:, a:b].addmm_(right[:, c:d], k.T)
+    if not parts:
+        return one.z.new_zeros((), dtype=torch.float64), 0.0
+    total = torch.stack(parts).double() @ torch.tensor(weights, dtype=torch.float64, device=one.z.device)
+    return total, shift
+
+
+class _LogPotential(torch.autograd.Function):
+    """log S with its gradient from the same pass; the backward is one multiplication."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        y: Tensor | None,
+        t: Tensor | float,
+        own: bool,
+        tile: tuple[int, int] | None,
+        function: str,
+    ) -> Tensor:
+        needs = ctx.needs_input_grad
+        sums = _sums(x, y, float(t), own, (needs[0], needs[1], needs[2]), tile)
+        ctx.save_for_backward(x, y, t if isinstance(t, Tensor) else None, *sums.raw, sums.factor, sums.slope)
+        ctx.t, ctx.own, ctx.function = t, own, function
+        return sums.log_total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        x, y, t, raw_x, raw_y, factor, slope = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled() and _second.is_small(len(x), len(x if y is None else y)):
+            given = ctx.t if t is None else t
+
+            def definition() -> Tensor:
+                value = _dense.log_sum_gaussian(x, given, y)
+                return torch.logaddexp(value, value.new_tensor(math.log(len(x)))) if ctx.own else value
+
+            with full_precision(x.device):
+                grads = _second.gradients(definition, (x, y, t), needs, (grad,))
+            return (*grads, None, None, None)
+        scale = grad * factor
+        found = [None if raw is None else (raw * scale).to(x.dtype) for raw in (raw_x, raw_y)]
+        found.append(None if slope is None else (slope * grad).to(t.dtype).to(t.device).reshape(t.shape))
+        grads = _second.refuse_twice(ctx.function, (x, y, t), found, needs)
+        return (*grads, None, None, None)
+
+
+def _log_total(
+    function: str, x: Tensor, y: Tensor | None, t: Tensor | float, own: bool, tile: tuple[int, int] | None
+) -> Tensor:
+    x = x if x.dtype in _RANGE else x.float()
+    y = y if y is None or y.dtype in _RANGE else y.float()
+    with full_precision(x.device):
+        return _LogPotential.apply(x, y, t, own, tile, function)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@outside_graphs
+def gaussian_potential(
+    x: Tensor, t: float | Tensor, *, estimator: str = "u", tile: tuple[int, int] | None = None
+) -> Tensor:
+    r"""Log of the mean Gaussian potential over the pairs of one set.
+
+    log mean_{i != j} exp(-t \|x_i - x_j\|^2); ``estimator="v"`` counts every row with itself too.
+
+    Args:
+        x: [N, D] float32 or float64 rows, anywhere in space; N >= 2 (1 for "v").
+        t: sharpness > 0, a number or a 0-dim tensor.
+        estimator: "u" without self pairs, "v" with them.
+        tile: rows and columns of a tile; None: by the device.
+
+    Returns:
+        A 0-dim float64 tensor, differentiable in ``x`` and ``t``; twice for at most 1024 rows.
+
+    Cost: N^2 / 2 pairs; O(N D) memory. Value and gradient take one pass.
+    """
+    n = len(x)
+    if estimator == "v":
+        return _log_total("gaussian_potential", x, None, t, True, tile) - 2 * math.log(n)
+    if n < 2:
+        refuse_few("gaussian_potential", n)
+    return _log_total("gaussian_potential", x, None, t, False, tile) - math.log(n * (n - 1))
+
+
+@outside_graphs
+def cross_gaussian_potential(
+    x: Tensor, y: Tensor, t: float | Tensor, *, tile: tuple[int, int] | None = None
+) -> Tensor:
+    r"""Log of the mean Gaussian potential over all pairs of two sets: log mean_ij exp(-t \|x_i - y_j\|^2).
+
+    Args:
+        x: [N, D] rows.
+        y: [M, D] rows of the same dtype.
+        t: sharpness > 0, a number or a 0-dim tensor.
+        tile: rows and columns of a tile; None: by the device.
+
+    Returns:
+        A 0-dim float64 tensor, differentiable in ``x``, ``y`` and ``t``; twice for at most 2^20 pairs.
+    """
+    if not len(x) or not len(y):
+        refuse_few("cross_gaussian_potential", min(len(x), len(y)), 1)
+    return _log_total("cross_gaussian_potential", x, y, t, False, tile) - math.log(len(x) * len(y))
+
+
+def refuse_few(function: str, num: int, least: int = 2) -> NoReturn:
+    """A mean over pairs of too few rows."""
+    _checks.refuse(
+        UndefinedError,
+        function,
+        "x",
+        f"have at least {least} row{'s' if least > 1 else ''}",
+        "a mean over pairs needs a pair",
+        f"{num} row{'s' if num != 1 else ''}",
+        "Pass the whole set at once",
+    )

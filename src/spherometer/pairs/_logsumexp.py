@@ -1,0 +1,274 @@
+"""Row and column log-sum-exps of scaled inner products: the sums of InfoNCE and NT-Xent.
+
+Two passes over the tiles: the sums, then the gradient, whose weight for the pair (i, j) is
+exp(s_ij) (g_i exp(-row_i) + h_j exp(-column_j)), g and h being the gradients that arrive.
+
+Shapes: N, M rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spherometer.pairs import _dense, _second
+from spherometer.pairs._gaussian import dot
+from spherometer.pairs._tiles import SINGLE, Block, full_precision, outside_graphs, walk
+
+# Largest |logit| whose exp is taken without a shift. Above 40 float32 logits are off by more than 2e-6.
+_PLAIN = {torch.float32: 40.0, torch.float64: 300.0}
+
+
+class _Logits:
+    """The exponents scale * x_i . y_j, tile by tile."""
+
+    def __init__(
+        self, x: Tensor, y: Tensor | None, scale: float, skip: Sequence[int], tile: tuple[int, int] | None
+    ) -> None:
+        other = x if y is None else y
+        bound = abs(scale) * _longest(x) * (_longest(other) if y is not None else _longest(x))
+        self.scale, self.skip, self.tile, self.symmetric = scale, skip, tile, y is None
+        self.double = x.dtype == torch.float32 and bound > _PLAIN[torch.float32]
+        self.plain = bound <= _PLAIN[torch.float64]  # exp needs no shift
+        # a factor as wide as the GEMM; float64 where float32 logits would be too coarse
+        self.x = x.double() if self.double else x
+        self.y = self.x if y is None else (y.double() if self.double else y)
+        self.single = tile is None and self.plain and len(self.x) * len(self.y) <= SINGLE * SINGLE
+
+    def left(self, a: int, b: int) -> Tensor:
+        return self.x[a:b] * self.scale
+
+    def blocks(self) -> Any:
+        return walk(
+            self.left,
+            self.y,
+            len(self.x),
+            symmetric=self.symmetric,
+            skip=self.skip,
+            tile=self.tile,
+            exponentiate=self.plain,
+        )
+
+    def whole(self) -> Tensor:
+        """All values as one tile, for small sets."""
+        k = torch.mm(self.left(0, len(self.x)), self.y.T).exp_()
+        for offset in self.skip:
+            if -len(self.x) < offset < len(self.y):
+                k.diagonal(offset).zero_()
+        return k
+
+
+def _longest(x: Tensor) -> float:
+    return float(torch.linalg.vector_norm(x, dim=1).max()) if len(x) else 0.0
+
+
+def _sums(logits: _Logits) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Row and column log-sum-exps, float64, and the one tile of a small set."""
+    n, m = len(logits.x), len(logits.y)
+    if logits.single:
+        k = logits.whole()
+        rows = k.sum(dim=1).double().log_()
+        return rows, rows if logits.symmetric else k.sum(dim=0).double().log_(), k
+    start = 0.0 if logits.plain else -math.inf
+    rows = torch.full((n,), start, dtype=torch.float64, device=logits.x.device)
+    columns = rows if logits.symmetric else torch.full((m,), start, dtype=torch.float64, device=rows.device)
+    for block in logits.blocks():
+        a, b, c, d, k = block.a, block.b, block.c, block.d, block.values
+        upright = block.mirrored or not logits.symmetric
+        if logits.plain:
+            rows[a:b] += k.sum(dim=1)
+            if upright:
+                columns[c:d] += k.sum(dim=0)
+        else:
+            rows[a:b] = torch.logaddexp(rows[a:b], torch.logsumexp(k, dim=1).double())
+            if upright:
+                columns[c:d] = torch.logaddexp(columns[c:d], torch.logsumexp(k, dim=0).double())
+    if logits.plain:
+        rows.log_()
+        if not logits.symmetric:
+            columns.log_()
+    return rows, columns, None
+
+
+class _Weights:
+    """Turns a tile of values into weights of the gradient."""
+
+    def __init__(
+        self,
+        logits: _Logits,
+        rows: Tensor,
+        columns: Tensor,
+        grad_rows: Tensor | None,
+        grad_columns: Tensor | None,
+    ) -> None:
+        self.plain, dtype = logits.plain, logits.x.dtype
+        # an empty set has log-sum -inf and no gradient; 0 keeps exp(-inf - 0) = 0
+        self.rows, self.columns = (r.masked_fill(r == -math.inf, 0.0) for r in (rows, columns))
+        self.grads = (grad_rows, grad_columns)
+        # In the plain form the factor exp(-row) rides on the gradient: one product per entry
+        self.g = None if grad_rows is None else self._ride(grad_rows, self.rows).to(dtype)
+        self.h = None if grad_columns is None else self._ride(grad_columns, self.columns).to(dtype)
+
+    def _ride(self, grad: Tensor, sums: Tensor) -> Tensor:
+        return grad * torch.exp(-sums) if self.plain else grad
+
+    def of(self, block: Block, spare: Tensor | None) -> Tensor:
+        """Weights of a tile; in place unless it is to be kept (``spare`` None)."""
+        k = block.values
+        g = None if self.g is None else self.g[block.a : block.b].unsqueeze(1)
+        h = None if self.h is None else self.h[block.c : block.d]
+        if not self.plain:
+            zero = torch.zeros_like(k)
+            if g is not None:
+                zero += torch.exp(k - self.rows[block.a : block.b].unsqueeze(1).to(k.dtype)).mul_(g)
+            if h is not None:
+                zero += torch.exp(k - self.columns[block.c : block.d].to(k.dtype)).mul_(h)
+            return zero
+        if g is None or h is None:
+            both = g if g is not None else h
+            assert both is not None
+            return k * both if spare is None else k.mul_(both)
+        if spare is None:
+            return torch.add(g, h).mul_(k)
+        sums = spare[: k.numel()].view_as(k)
+        torch.add(g, h, out=sums)
+        return k.mul_(sums)
+
+
+def _gradients(
+    logits: _Logits, weights: _Weights, whole: Tensor | None, needs: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """W y [N, D] and W^T x [M, D] without the scale (in the symmetric case the first alone)."""
+    x, y = logits.x, logits.y
+    n, m = len(x), len(y)
+    need_x = needs[0] or needs[2]
+    need_y = needs[1] and not logits.symmetric
+    if whole is not None:
+        w = weights.of(Block(0, n, 0, m, whole, False), None)
+        return (w @ y if need_x else None), (w.T @ x if need_y else None)
+    # transposed accumulators: the GEMM into them is the faster one, both ways
+    across = x.new_zeros(x.shape[1], n) if need_x else None
+    down = across if logits.symmetric else (x.new_zeros(x.shape[1], m) if need_y else None)
+    spare: Tensor | None = None
+    for block in logits.blocks():
+        a, b, c, d = block.a, block.b, block.c, block.d
+        if spare is None or spare.numel() < block.values.numel():
+            spare = torch.empty_like(block.values).flatten()
+        w = weights.of(block, spare)
+        if down is not None and (block.mirrored or not logits.symmetric):
+            down[:, c:d].addmm_(x[a:b].T, w)
+        if across is not None:
+            across[:, a:b].addmm_(y[c:d].T, w.T)
+    wx = None if across is None else across.T.contiguous()
+    if logits.symmetric:
+        return wx, None
+    del across
+    return wx, None if down is None else down.T.contiguous()
+
+
+class _MaskedLogSumExp(torch.autograd.Function):
+    """Sums in the forward, a second pass for the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        y: Tensor | None,
+        scale: Tensor | float,
+        skip: tuple[int, ...],
+        tile: tuple[int, int] | None,
+    ) -> Any:
+        logits = _Logits(x, y, float(scale), skip, tile)
+        rows, columns, whole = _sums(logits)
+        ctx.set_materialize_grads(False)
+        keep = whole if any(ctx.needs_input_grad) else None
+        ctx.save_for_backward(x, y, scale if isinstance(scale, Tensor) else None, rows, columns, keep)
+        ctx.scale, ctx.skip, ctx.tile = scale, skip, tile
+        return rows if y is None else (rows, columns)
+
+    @staticmethod
+    def backward(ctx: Any, grad_rows: Tensor | None, grad_columns: Tensor | None = None) -> tuple[Any, ...]:
+        x, y, scale, rows, columns, whole = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:3]
+        if grad_rows is None and grad_columns is None:
+            return None, None, None, None, None
+        with full_precision(x.device):
+            if torch.is_grad_enabled() and _second.is_small(len(x), len(x if y is None else y)):
+                given = ctx.scale if scale is None else scale
+
+                def definition() -> tuple[Tensor, ...]:
+                    sums = _dense.masked_logsumexp(x, y, given, ctx.skip)
+                    return sums[:1] if y is None else sums
+
+                arrived = (grad_rows,) if y is None else (grad_rows, grad_columns)
+                return (*_second.gradients(definition, (x, y, scale), needs, arrived), None, None)
+            with torch.no_grad():
+                found = _first(ctx, x, y, scale, (rows, columns, whole), (grad_rows, grad_columns))
+            grads = _second.refuse_twice("masked_logsumexp", (x, y, scale), found, needs)
+        return (*grads, None, None)
+
+
+def _first(
+    ctx: Any,
+    x: Tensor,
+    y: Tensor | None,
+    scale: Tensor | None,
+    sums: tuple[Tensor, Tensor, Tensor | None],
+    grads: tuple[Tensor | None, Tensor | None],
+) -> list[Tensor | None]:
+    number = float(ctx.scale)
+    needs = ctx.needs_input_grad[:3]
+    logits = _Logits(x, y, number, ctx.skip, ctx.tile)
+    rows, columns, whole = sums
+    # symmetric: every pair is in the set of both of its rows
+    weights = _Weights(logits, rows, columns, grads[0], grads[0] if logits.symmetric else grads[1])
+    wx, wy = _gradients(logits, weights, whole, needs)
+    slope = None
+    if needs[2] and scale is not None and wx is not None:
+        slope = dot(logits.x, wx) * (0.5 if logits.symmetric else 1.0)
+        slope = slope.to(scale.dtype).to(scale.device).reshape(scale.shape)
+    grad_x = wx.mul_(number).to(x.dtype) if needs[0] and wx is not None else None
+    grad_y = wy.mul_(number).to(x.dtype) if wy is not None else None
+    return [grad_x, grad_y, slope]
+
+
+@outside_graphs
+def masked_logsumexp(
+    x: Tensor,
+    y: Tensor | None,
+    scale: float | Tensor,
+    skip: Sequence[int] = (),
+    *,
+    tile: tuple[int, int] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp of ``scale * x_i . y_j`` over j for each i, and over i for each j.
+
+    Args:
+        x: [N, D] float32 or float64 rows.
+        y: [M, D] rows; None: ``x`` with itself, both results are then the same tensor.
+        scale: inverse temperature, a number or a 0-dim tensor.
+        skip: diagonals j - i that are left out of the sums.
+        tile: rows and columns of a tile; None: by the device.
+
+    Returns:
+        Rows [N] and columns [M], float64, differentiable in ``x``, ``y`` and ``scale`` (twice for at most
+        2^20 pairs). The log-sum of an empty set is -inf, with gradient 0.
+
+    Cost: N M pairs once forward and once backward (half of them for ``y`` None); O((N + M) D) memory.
+    float64 inside where ``scale`` times the longest rows is above 40.
+    """
+    x = x if x.dtype in _PLAIN else x.float()
+    y = y if y is None or y.dtype in _PLAIN else y.float()
+    skip = tuple(dict.fromkeys(skip))
+    if y is None and set(skip) != {-offset for offset in skip}:
+        y = x
+    with full_precision(x.device):
+        if y is None:
+            rows = _MaskedLogSumExp.apply(x, None, scale, skip, tile)  # type: ignore[no-untyped-call]
+            return rows, rows
+        rows, columns = _MaskedLogSumExp.apply(x, y, scale, skip, tile)  # type: ignore[no-untyped-call]
+        return rows, columns

@@ -1,1 +1,3 @@
-"""study"""
+"""Studies: many encoders, their measurements and probes, and how the two relate."""
+
+from spherometer.study._digits import run_digits as run_digits

@@ -1,1 +1,3 @@
-"""cli"""
+"""The commands of Spherometer."""
+
+from spherometer.cli._main import main as main

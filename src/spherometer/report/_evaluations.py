@@ -22,7 +22,7 @@ def _checked(evaluations: Sequence[tuple[str, Evaluation]]) -> list[tuple[str, d
     for entry in evaluations:
         if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[1], Evaluation)):
             raise InputError(
-                "report: evaluations must be pairs (name, Evaluation), because the page shows each under its name. "
+                "report: evaluations must be pairs (name, Evaluation), because each is shown under its name. "
                 f"Got {type(entry).__name__}. Pass for instance [('model A', spherometer.measure(x))]."
             )
         pairs.append(
@@ -30,8 +30,8 @@ def _checked(evaluations: Sequence[tuple[str, Evaluation]]) -> list[tuple[str, d
         )
     if not pairs:
         raise InputError(
-            "report: evaluations must hold at least one evaluation, because an empty page says nothing. Got none. "
-            "Pass for instance [('model A', spherometer.measure(x))]."
+            "report: evaluations must hold at least one evaluation, because an empty page says nothing. "
+            "Got none. Pass for instance [('model A', spherometer.measure(x))]."
         )
     return pairs
 

@@ -33,9 +33,10 @@ def write_file(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
+        words = os.strerror(error.errno).lower() if error.errno else str(error)
         raise InputError(
-            f"report: out must be a place that can be written to, because the page is saved there. "
-            f"Got {os.strerror(error.errno) if error.errno else error} for {str(path)!r}. Choose another --out."
+            "report: out must be a place that can be written to, because results are saved there. "
+            f"Got {words} for {str(path)!r}. Choose another one."
         ) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
@@ -49,7 +50,7 @@ def _umask() -> int:
 
 
 def _safe(value: Any) -> Any:
-    """A cell: numbers stay numbers; a text that a spreadsheet would run as a formula gets a quote in front."""
+    """A cell: numbers stay numbers; a text that a spreadsheet would run gets a quote in front."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -62,6 +62,7 @@ def _relations(document: dict[str, Any]) -> list[dict[str, Any]]:
                     "adjusted_r2": _format.number(one.get("adjusted_r2"), 2),
                     "rho": _format.cell({"value": one.get("rho"), "interval": ends.get("rho")}, 2),
                     "rho_spearman": _format.number(one.get("rho_spearman"), 2),
+                    "direction": _degrees(one.get("direction"), ends.get("direction")),
                     "partial_align": _format.number(one.get("partial_align"), 2),
                     "partial_uniform": _format.number(one.get("partial_uniform"), 2),
                     "p_value": _p_value(one.get("p_value")),
@@ -70,6 +71,11 @@ def _relations(document: dict[str, Any]) -> list[dict[str, Any]]:
             rows.append(row)
         tables.append({"accuracy": _words.ACCURACIES.get(name, (name, name))[0], "rows": rows})
     return tables
+
+
+def _degrees(value: Any, ends: Any) -> dict[str, str]:
+    cell = _format.cell({"value": value, "interval": ends}, 0)
+    return cell if cell["value"] == _format.DASH else {**cell, "value": f"{cell['value']}°"}
 
 
 def _p_value(value: Any) -> str:

@@ -55,7 +55,11 @@ def page_table(document: dict[str, Any]) -> dict[str, Any]:
                 "name": trial["name"],
                 "family": _words.FAMILIES.get(trial["family"], trial["family"]),
                 "seed": trial["seed"],
-                "note": (trial["message"] or "failed") if failed else "collapsed" if trial["collapsed"] else "",
+                "note": (trial["message"] or "failed")
+                if failed
+                else "collapsed"
+                if trial["collapsed"]
+                else "",
                 "quiet": failed or trial["collapsed"],
                 "cells": cells,
             }

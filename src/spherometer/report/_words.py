@@ -41,10 +41,10 @@ MEASURES = {
     "uniformity": (
         "Uniformity",
         "lower",
-        "How evenly all images spread over the sphere: the logarithm of the mean of exp(−t · squared distance) "
-        "over all pairs of different images.",
-        "0 when all images land on one point; the uniform law, a value that depends on the number of dimensions, "
-        "when they spread perfectly evenly.",
+        "How evenly all images spread over the sphere: the logarithm of the mean of "
+        "exp(−t · squared distance) over all pairs of different images.",
+        "0 when all images land on one point; the uniform law, a value that depends on the "
+        "number of dimensions, when they spread perfectly evenly.",
     ),
     "normalized_uniformity": (
         "Normalized uniformity",
@@ -79,9 +79,9 @@ MEASURES = {
     "wasserstein_uniformity": (
         "Wasserstein uniformity",
         "lower",
-        "How far the features, taken as a Gaussian cloud, are from the evenly spread one. It sees unused directions "
-        "that uniformity hardly notices.",
-        "0 is perfect, √2 is a single point; evenly spread points reach a little more than 0 when they are few.",
+        "How far the features, taken as a Gaussian cloud, are from the evenly spread one. "
+        "It sees unused directions that uniformity hardly notices.",
+        "0 is perfect, √2 is a single point; few points, however evenly spread, stay a little above 0.",
     ),
     "neighbor_purity": (
         "Neighbor purity",
@@ -110,13 +110,13 @@ GLOSSARY = (
     ),
     (
         "Collapse",
-        "All images land on (nearly) one point. Alignment is then perfect and the encoder useless. Here an encoder "
-        "counts as collapsed when its accuracy is within 5 points of guessing.",
+        "All images land on (nearly) one point. Alignment is then perfect and the encoder useless. "
+        "Here an encoder counts as collapsed when its accuracy is within 5 points of guessing.",
     ),
     (
         "Contrastive training (InfoNCE)",
-        "Pull the views of one image together and push different images apart, in one loss. Its temperature says "
-        "how strongly close images are pushed.",
+        "Pull the views of one image together and push different images apart, in one loss. "
+        "Its temperature says how strongly close images are pushed.",
     ),
     (
         "Align + uniform",
@@ -124,7 +124,8 @@ GLOSSARY = (
     ),
     (
         "Linear probe",
-        "A linear classifier trained on frozen features. High accuracy means that the classes are easy to tell apart.",
+        "A linear classifier trained on frozen features. "
+        "High accuracy means that the classes are easy to tell apart.",
     ),
     (
         "5 nearest neighbours",
@@ -140,11 +141,12 @@ GLOSSARY = (
     ),
     (
         "Interval",
-        "Numbers in brackets are 95 % intervals. For accuracies they are Wilson intervals over the test images.",
+        "Numbers in brackets are 95 % intervals; for accuracies, Wilson intervals over the test images.",
     ),
     (
         "Validation, test",
-        "Choices are made on validation images, reported numbers come from test images that were never used to choose.",
+        "Choices are made on validation images; "
+        "reported numbers come from test images that were never used to choose.",
     ),
     (
         "Rank correlation",

@@ -1,0 +1,126 @@
+"""``spherometer measure``: files in, every number with its interval and baseline out."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spherometer.cli import _conditions
+from spherometer.cli._files import Columns, load, refuse
+
+if TYPE_CHECKING:
+    from spherometer._results import Evaluation
+
+
+class Nan(enum.StrEnum):
+    """What to do with rows that hold NaN or infinity."""
+
+    drop = "drop"
+    refuse = "refuse"
+
+
+def measure(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files .npy or .npz of features.")],
+    column: Annotated[str | None, typer.Option(help="Array of the .npz that holds the features.")] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(metavar="KEY_OR_FILE", help="Other side of positive pairs: array or .npy file."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="KEY_OR_FILE", help="Classes of the rows: array or .npy file.")
+    ] = None,
+    t: Annotated[float, typer.Option("--t", help="Sharpness of the Gaussian potential of uniformity.")] = 2.0,
+    alpha: Annotated[float, typer.Option(help="Power of the distance in alignment.")] = 2.0,
+    normalize: Annotated[
+        bool,
+        typer.Option("--normalize/--no-normalize", help="Scale rows to length 1; or check that they are."),
+    ] = True,
+    nan: Annotated[Nan, typer.Option(help="Rows with NaN or infinity.")] = Nan.refuse,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION", help="Exit with 1 if it holds, for instance 'uniformity>-2'. Repeatable."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the result as JSON: a file, or a directory for several files.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    trust_size: Annotated[
+        bool,
+        typer.Option("--trust-size", help="Read archives that unpack to very much more than their size."),
+    ] = False,
+) -> int:
+    """Measure features: alignment, uniformity, ranks, each with interval and baseline.
+
+    An .npz with arrays x and y (or z1 and z2) gives positive pairs, one named labels gives classes.
+    """
+    conditions = _conditions.parse(fail_if or [])
+    targets = _targets(files, out)
+    columns = Columns(column, pairs, labels, trust_size)
+    evaluations = []
+    for path in files:
+        sides = load(path, columns)
+        from spherometer._measure import measure as measure_arrays  # after the file: its faults show at once
+
+        evaluations.append(
+            measure_arrays(
+                sides.x, sides.y, labels=sides.labels, t=t, alpha=alpha, nan=nan.value, normalize=normalize
+            )
+        )
+    failed = [
+        (path, condition)
+        for path, evaluation in zip(files, evaluations, strict=True)
+        for condition in conditions
+        if condition.holds(evaluation)
+    ]
+    _save(targets, evaluations)
+    _show(files, evaluations, as_json)
+    for path, condition in failed:
+        typer.echo(f"spherometer: check failed: {condition.text} for {str(path)!r}", err=True)
+    return 1 if failed else 0
+
+
+def _targets(files: list[Path], out: Path | None) -> list[Path]:
+    """Where each result goes; nothing when there is no --out."""
+    if out is None:
+        return []
+    if len(files) == 1 and not out.is_dir():
+        return [out]
+    names = [f"{path.stem}.json" for path in files]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        refuse(
+            "FILEs must have different names when --out is given",
+            "each result gets the name of its file",
+            f"two results named {twice!r}",
+            "Measure them one by one",
+        )
+    return [out / name for name in names]
+
+
+def _save(targets: list[Path], evaluations: list[Evaluation]) -> None:
+    if targets:
+        from spherometer.report import write_file
+
+        for path, evaluation in zip(targets, evaluations, strict=True):
+            write_file(path, (evaluation.to_json() + "\n").encode("utf-8"))
+
+
+def _show(files: list[Path], evaluations: list[Evaluation], as_json: bool) -> None:
+    if as_json and len(files) == 1:
+        typer.echo(evaluations[0].to_json())
+        return
+    if as_json:
+        import json
+
+        named = [{"file": str(path), **one.to_dict()} for path, one in zip(files, evaluations, strict=True)]
+        typer.echo(json.dumps(named, indent=2, allow_nan=False))
+        return
+    for index, (path, evaluation) in enumerate(zip(files, evaluations, strict=True)):
+        if len(files) > 1:
+            typer.echo(f"{'' if index == 0 else chr(10)}{path}")
+        typer.echo(str(evaluation))

@@ -1,0 +1,88 @@
+"""``spherometer report``: one HTML page from results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from spherometer.errors import InputError
+
+_MAX_BYTES = 256 << 20
+
+
+def report(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS", help="results.json of a study (or its directory), or evaluations."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the page, or for evaluations a file that ends in .html.")
+    ] = None,
+) -> int:
+    """Write one HTML page from the results of a study, or from evaluations that `measure --out` saved."""
+    paths = [path / "results.json" if path.is_dir() else path for path in results]
+    documents = [_read(path) for path in paths]
+    studies = [index for index, one in enumerate(documents) if _is_study(one)]
+    if studies and len(documents) > 1:
+        _refuse(
+            "RESULTS must be one study, or one or several evaluations",
+            "a page shows one or the other",
+            f"{len(studies)} studies among {len(documents)} files",
+            "Call report once for each study",
+        )
+    if studies:
+        from spherometer.report import write_study
+
+        page = write_study(documents[0], out or paths[0].parent)
+    else:
+        from spherometer._results import Evaluation
+        from spherometer.report import write_evaluations
+
+        named = [(path.stem, Evaluation.from_dict(one)) for path, one in zip(paths, documents, strict=True)]
+        page = write_evaluations(named, out or paths[0].with_suffix(".html"))
+    typer.echo(str(page))
+    return 0
+
+
+def _refuse(must: str, because: str, got: str, fix: str) -> NoReturn:
+    raise InputError(" ".join(f"report: {must}, because {because}. Got {got}. {fix}.".split()))
+
+
+def _is_study(document: Any) -> bool:
+    schema = document.get("schema") if isinstance(document, dict) else None
+    return isinstance(schema, str) and schema.startswith("spherometer.study/")
+
+
+def _read(path: Path) -> Any:
+    """Read one JSON file of ours, whole and strictly."""
+    try:
+        if not path.is_file():
+            kind = "no such file" if not path.exists() else "something that is not a regular file"
+            _unreadable(path, kind)
+        if path.stat().st_size > _MAX_BYTES:
+            _unreadable(path, f"{path.stat().st_size} bytes, more than {_MAX_BYTES}")
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        _unreadable(path, str(getattr(error, "strerror", None) or error).lower())
+    try:
+        return json.loads(content.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        _unreadable(path, f"no JSON ({' '.join(str(error).split())[:120]})")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unreadable(path: Path, got: str) -> NoReturn:
+    _refuse(
+        f"RESULTS {str(path)!r} must be a JSON file that spherometer wrote",
+        "the page is drawn from it",
+        got,
+        "Pass results.json of a study, or what measure --out saved",
+    )

@@ -17,7 +17,5 @@ def load_digits() -> ImageSet:
     bunch = read()
     images = torch.from_numpy(bunch.images).to(torch.float32).div(16).unsqueeze(1)
     labels = torch.from_numpy(bunch.target).to(torch.int64)
-    source = (
-        "Optical recognition of handwritten digits (Alpaydin & Kaynak 1998, UCI), as bundled with scikit-learn"
-    )
+    source = "Handwritten digits of UCI (Alpaydin & Kaynak 1998), as bundled with scikit-learn"
     return ImageSet("digits", source, images, labels, stratified_split(labels, validation=0.2, test=0.3))

@@ -13,27 +13,17 @@ import sklearn
 import torch
 
 from spherometer import sphere
-from spherometer._relation import performance_relation
-from spherometer._selection import chance_quality, selection_quality, standardized_sum
 from spherometer._version import __version__
 from spherometer.data import DigitViews, ImageSet
-from spherometer.errors import UndefinedError
+from spherometer.study import _tables
 from spherometer.study._encoders import HEADLINE
 from spherometer.study._findings import findings
-from spherometer.study._grid import CIRCLE, Protocol, Task, sweep_ratio
+from spherometer.study._grid import CIRCLE, Protocol, Task
 
 ACCURACIES = tuple(
     f"{probe}_{layer}" for probe in ("linear", "knn", "few") for layer in ("output", "penultimate")
 )
-_FAMILIES = ("align_uniform", "info_nce", "combination")
 _COLLAPSE_MARGIN = 0.05
-_ROLES = (
-    ("Best contrastive", "info_nce"),
-    ("Best direct align + uniform", "align_uniform"),
-    ("Best combination", "combination"),
-    ("Untrained encoder", "untrained"),
-    ("Raw pixels", "raw_pixels"),
-)
 Trial = dict[str, Any]
 
 
@@ -43,7 +33,7 @@ def document(
     """The study document; ``encoders`` are the names of the files that exist."""
     protocol = tasks[0].protocol
     trials = [_trial(task, results[task.key], images, encoders) for task in tasks if task.kind == "encoder"]
-    trained = [each for each in trials if each["family"] in _FAMILIES and each["status"] == "finished"]
+    trained = [each for each in trials if each["family"] in _tables.FAMILIES and each["status"] == "finished"]
     found: dict[str, Any] = {
         "schema": "spherometer.study/1",
         "spherometer": __version__,
@@ -55,13 +45,13 @@ def document(
         "protocol": _protocol(protocol, images),
         "trials": trials,
         "headline": HEADLINE,
-        "relation": {name: _relations(trained, name) for name in ACCURACIES},
+        "relation": {name: _tables.relations(trained, name) for name in ACCURACIES},
         "selection": {
-            "all": _selection(trained, protocol),
-            "non_collapsed": _selection([each for each in trained if not each["collapsed"]], protocol),
+            "all": _tables.selection(trained, protocol),
+            "non_collapsed": _tables.selection([each for each in trained if not each["collapsed"]], protocol),
         },
-        "best": _best(trials),
-        "sweep": _sweep(tasks, trained),
+        "best": _tables.best(trials),
+        "sweep": _tables.sweep(tasks, trained),
         "trajectories": next(results[task.key] for task in tasks if task.kind == "trajectories"),
         "circle": _circle(tasks, results),
         "baselines": _baselines(images, protocol),
@@ -132,18 +122,19 @@ def _protocol(protocol: Protocol, images: ImageSet) -> dict[str, Any]:
     recipe.pop("seed")
     return recipe | {
         "schedule": f"linear warm-up over {recipe['warmup']:.0%} of the steps, then a cosine to 0",
-        "views": f"rotation up to {views.rotation:g} degrees, shifts up to {views.translation:.1%} of the side, "
-        f"size changed by up to {views.scale:.0%}, contrast by up to {views.contrast:.0%}, brightness by up to "
-        f"{views.brightness:g}, noise of standard deviation {views.noise:g} (pixels lie in [0, 1])",
+        "views": f"rotation up to {views.rotation:g} degrees, shifts up to {views.translation:.1%} of the "
+        f"side, size changed by up to {views.scale:.0%}, contrast by up to {views.contrast:.0%}, brightness "
+        f"by up to {views.brightness:g}, noise of standard deviation {views.noise:g} (pixels in [0, 1])",
         "measured_on": "validation images",
         "alignment_of": "two views of each validation image, the same for all encoders",
         "uniformity_of": "the validation images themselves, without augmentation",
         "accuracy_on": "test images; encoders are chosen by their accuracy on validation images",
-        "probe_features": "outputs are read as unit vectors (times sqrt(D), not standardised); penultimate features "
-        "and pixels are standardised",
-        "headline_reason": f"the linear probe with {protocol.few_labels} labels: with all labels a linear probe "
-        "reads most digits from raw pixels already, so little is left to tell encoders apart",
-        "intervals": "relation and selection: bootstrap over configurations; accuracies: Wilson; metrics: as measured",
+        "probe_features": "outputs are read as unit vectors (times sqrt(D), not standardised); penultimate "
+        "features and pixels are standardised",
+        "headline_reason": f"the linear probe with {protocol.few_labels} labels: with all labels a linear "
+        "probe reads most digits from raw pixels already, so little is left to tell encoders apart",
+        "intervals": "relation and selection: bootstrap over configurations; accuracies: Wilson; "
+        "metrics: as measured",
         "few_labels": protocol.few_labels,
         "few_label_draws": protocol.few_label_draws,
         "neighbors": protocol.neighbors,
@@ -151,129 +142,6 @@ def _protocol(protocol: Protocol, images: ImageSet) -> dict[str, Any]:
         "finetune_epochs": protocol.finetune_epochs,
         "version": protocol.version,
     }
-
-
-def _test(trial: Trial, name: str = HEADLINE) -> float:
-    return float(trial["accuracy"][name]["test"]["value"])
-
-
-def _metric(trial: Trial, name: str) -> float:
-    return float(trial["metrics"][name]["value"])
-
-
-def _relation(trials: list[Trial], name: str) -> dict[str, Any]:
-    try:
-        return performance_relation(
-            [_metric(trial, "alignment") for trial in trials],
-            [_metric(trial, "uniformity") for trial in trials],
-            [_test(trial, name) for trial in trials],
-            groups=[trial["name"] for trial in trials],
-        ).to_dict()
-    except UndefinedError as error:
-        return {"refused": str(error)}
-
-
-def _relations(trained: list[Trial], name: str) -> dict[str, Any]:
-    sets = {"all": trained, "non_collapsed": [trial for trial in trained if not trial["collapsed"]]}
-    for family in _FAMILIES:
-        sets[f"without_{family}"] = [trial for trial in trained if trial["family"] != family]
-    return {which: _relation(trials, name) for which, trials in sets.items()}
-
-
-def _selection(trials: list[Trial], protocol: Protocol) -> dict[str, Any]:
-    if len(trials) < 3:
-        return {}
-    performance = [_test(trial) for trial in trials]
-    groups = [trial["name"] for trial in trials]
-    alignment = [_metric(trial, "alignment") for trial in trials]
-    uniformity = [_metric(trial, "uniformity") for trial in trials]
-    try:
-        total = standardized_sum(alignment, uniformity)
-    except UndefinedError:
-        return {}
-    temperature = f"temperature {protocol.info_nce_temperature:g}"
-    criteria: dict[str, tuple[str, list[float], bool]] = {
-        "sum": ("Standardised alignment + uniformity", total, True),
-        "alignment": ("Alignment alone", alignment, True),
-        "uniformity": ("Uniformity alone", uniformity, True),
-        "info_nce": (
-            f"InfoNCE on validation views ({temperature})",
-            [trial["info_nce"] for trial in trials],
-            True,
-        ),
-        "rankme": ("RankMe", [_metric(trial, "rankme") for trial in trials], False),
-    }
-    found: dict[str, Any] = {}
-    for name, (label, score, lower) in criteria.items():
-        try:
-            quality = selection_quality(score, performance, groups=groups, lower_is_better=lower).to_dict()
-        except UndefinedError:
-            continue
-        picked = trials[quality["picked"]]
-        found[name] = _choice(label, quality, picked["key"], picked["name"])
-    try:
-        found["chance"] = _choice("Chance", chance_quality(performance, groups=groups).to_dict(), None, None)
-    except UndefinedError:
-        return {}
-    return found
-
-
-def _choice(label: str, quality: dict[str, Any], key: str | None, name: str | None) -> dict[str, Any]:
-    kept = {part: quality[part] for part in ("rank_correlation", "regret", "num_tied")}
-    return {"label": label, **kept, "picked": key, "picked_name": name}
-
-
-def _best(trials: list[Trial]) -> list[dict[str, Any]]:
-    rows = []
-    for role, family in _ROLES:
-        candidates = [each for each in trials if each["family"] == family and each["status"] == "finished"]
-        if not candidates:
-            continue
-        best = max(candidates, key=lambda trial: trial["accuracy"][HEADLINE]["validation"])
-        accuracy = best["accuracy"][HEADLINE]
-        rows.append(
-            {
-                "role": role,
-                "key": best["key"],
-                "name": best["name"],
-                "num_candidates": len(candidates),
-                "validation": accuracy["validation"],
-                "test": accuracy["test"],
-                "alignment": best["metrics"].get("alignment"),
-                "uniformity": best["metrics"].get("uniformity"),
-            }
-        )
-    return rows
-
-
-def _sweep(tasks: Sequence[Task], trained: list[Trial]) -> list[dict[str, Any]]:
-    """Means over seeds; the ratio of align only is None (infinite) and comes last."""
-    by_key = {trial["key"]: trial for trial in trained}
-    points: dict[tuple[float, float], list[Trial]] = {}
-    for task in tasks:
-        configuration = task.configuration
-        if configuration is None or task.key not in by_key or not sweep_ratio(configuration):
-            continue
-        weights = (configuration.align_weight, configuration.uniform_weight)
-        points.setdefault(weights, []).append(by_key[task.key])
-
-    def ratio(weights: tuple[float, float]) -> float:
-        return weights[0] / weights[1] if weights[1] else math.inf
-
-    return [
-        {
-            "ratio": ratio(weights) if weights[1] else None,
-            "align_weight": weights[0],
-            "uniform_weight": weights[1],
-            "alignment": float(np.mean([_metric(trial, "alignment") for trial in points[weights]])),
-            "exp_uniformity": float(
-                np.mean([math.exp(_metric(trial, "uniformity")) for trial in points[weights]])
-            ),
-            "accuracy": float(np.mean([_test(trial) for trial in points[weights]])),
-            "key": points[weights][0]["key"],
-        }
-        for weights in sorted(points, key=ratio)
-    ]
 
 
 def _circle(tasks: Sequence[Task], results: dict[str, Any]) -> list[dict[str, Any]]:

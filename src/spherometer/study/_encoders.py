@@ -5,6 +5,7 @@ Shapes: N images, D output coordinates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -89,7 +90,7 @@ def train_views(task: Task, parts: Parts) -> DigitViews:
 
 
 def measured(encoder: ConvEncoder, parts: Parts, protocol: Protocol) -> tuple[dict[str, Any], float]:
-    """Measurements on validation images, and their InfoNCE loss: alignment of views, the rest of the images."""
+    """Alignment of two views of the validation images, the rest of the images alone; and the InfoNCE loss."""
     x, y = (encode(encoder, view).output for view in parts.measured_views)
     pairs = measure(x, y)
     images = measure(encode(encoder, parts.validation[0]).output)
@@ -113,8 +114,8 @@ def _accuracy(validation: float, test: float, num: int) -> dict[str, Any]:
 
 
 def on_sphere(rows: Tensor) -> Tensor:
-    """Unit rows in the scale in which uniform ones have variance 1 per coordinate; nothing else is rescaled."""
-    return rows * rows.shape[1] ** 0.5
+    """Unit rows in the scale that gives uniform ones variance 1 per coordinate; nothing else is rescaled."""
+    return rows * math.sqrt(rows.shape[1])
 
 
 def _probed(features: list[Tensor], parts: Parts, protocol: Protocol, suffix: str) -> dict[str, Any]:
@@ -137,14 +138,14 @@ def _probed(features: list[Tensor], parts: Parts, protocol: Protocol, suffix: st
         hits = probe.predict(test_x) == test_y.numpy()
         draws.append((probe.score(validation_x, validation_y), float(hits.mean())))
         right += hits
-    few = torch.tensor(draws, dtype=torch.float64).mean(dim=0).tolist()
+    few = np.mean(draws, axis=0)
     linear = both(LinearProbe(standardize=not unit).fit(train_x, train_y))
     nearest = both(KNNProbe(protocol.neighbors).fit(train_x, train_y))
     num = len(test_y)
     return {
         f"linear_{suffix}": _accuracy(*linear, num),
         f"knn_{suffix}": _accuracy(*nearest, num),
-        f"few_{suffix}": _accuracy(*few, num) | {"right": right.tolist()},
+        f"few_{suffix}": _accuracy(float(few[0]), float(few[1]), num) | {"right": right.tolist()},
     }
 
 
@@ -179,10 +180,18 @@ def run_encoder(task: Task, parts: Parts, out: Path) -> dict[str, Any]:
         log = train(encoder, train_views(task, parts), loss_of(configuration), recipe)
         history = log.losses
         if log.stopped is not None:
-            return {"metrics": {}, "accuracy": {}, "info_nce": None, "losses": list(history), "message": log.stopped}
+            return {
+                "metrics": {},
+                "accuracy": {},
+                "info_nce": None,
+                "losses": list(history),
+                "message": log.stopped,
+            }
     found, info_nce = measured(encoder, parts, task.protocol)
     accuracy = probed(encoder, parts, task.protocol)
-    save_encoder(encoder, out / "encoders" / f"{task.key}.safetensors", notes={"name": task.name, "seed": task.seed})
+    save_encoder(
+        encoder, out / "encoders" / f"{task.key}.safetensors", notes={"name": task.name, "seed": task.seed}
+    )
     return {
         "metrics": found,
         "accuracy": accuracy,

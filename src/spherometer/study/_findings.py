@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 
 def findings(document: dict[str, Any], right: dict[str, Array | None], draws: int) -> list[dict[str, str]]:
-    """All findings of a study document; ``right``: how often (of ``draws``) each test image was right, by key."""
+    """All findings of a document; ``right``: how often (of ``draws``) each test image was right, by key."""
     best = {row["role"]: row for row in document["best"]}
     found = [
         *_relation_findings(document),
@@ -74,10 +74,21 @@ def _compared(first: dict[str, Any], second: dict[str, Any], pair: tuple[float, 
     )
 
 
+def _sets(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """The sets of encoders that claims are made about; one when none collapsed."""
+    collapsed = sum(trial["collapsed"] for trial in document["trials"])
+    if not collapsed:
+        return [("all", "all encoders (none collapsed)")]
+    return [
+        ("all", "all encoders"),
+        ("non_collapsed", f"encoders that did not collapse (all but {collapsed})"),
+    ]
+
+
 def _relation_findings(document: dict[str, Any]) -> list[dict[str, str]]:
     found = []
     relations = document["relation"][document["headline"]]
-    for which, who in (("all", "all encoders"), ("non_collapsed", "encoders that did not collapse")):
+    for which, who in _sets(document):
         relation = relations[which]
         claim = f"Among {who}, those low in both alignment and uniformity are the better ones."
         if "refused" in relation:
@@ -98,7 +109,9 @@ def _relation_findings(document: dict[str, Any]) -> list[dict[str, str]]:
     return found
 
 
-def _at_least_as_good(best: dict[str, Any], right: dict[str, Array | None], draws: int) -> dict[str, str] | None:
+def _at_least_as_good(
+    best: dict[str, Any], right: dict[str, Array | None], draws: int
+) -> dict[str, str] | None:
     first, second = best.get("Best direct align + uniform"), best.get("Best contrastive")
     pair = _pair(first, second, right, draws)
     if pair is None or first is None or second is None:
@@ -112,7 +125,8 @@ def _at_least_as_good(best: dict[str, Any], right: dict[str, Array | None], draw
         words = " The direct one is better."
     elif high < 0:
         words = " The direct one is worse."
-    tries = f" Chosen on validation images among {first['num_candidates']} and {second['num_candidates']} encoders."
+    among = f"{first['num_candidates']} and {second['num_candidates']}"
+    tries = f" Chosen on validation images among {among} encoders."
     claim = (
         "Optimising alignment and uniformity directly is at least as good as contrastive training "
         "(at most 1 point worse)."
@@ -175,7 +189,9 @@ def _both_terms(
     pairs = [(row_of(end), _pair(first, end, right, draws)) for end in ends]
     known = [(end, pair) for end, pair in pairs if pair is not None]
     evidence = " ".join(_compared(first, end, pair) for end, pair in known)
-    claim = "Both terms are needed: the best mixture is better than uniformity alone and than alignment alone."
+    claim = (
+        "Both terms are needed: the best mixture is better than uniformity alone and than alignment alone."
+    )
     return _finding(claim, _joint([_verdict(*pair[1:]) for _, pair in known]), evidence)
 
 
@@ -190,7 +206,7 @@ def _spoken(choice: dict[str, Any]) -> str:
 
 def _selection_findings(document: dict[str, Any]) -> list[dict[str, str]]:
     found = []
-    for which, who in (("all", "all encoders"), ("non_collapsed", "encoders that did not collapse")):
+    for which, who in _sets(document):
         choices = document["selection"][which]
         total, chance, rankme = (choices.get(name) for name in ("sum", "chance", "rankme"))
         if total is None or chance is None:
@@ -199,7 +215,9 @@ def _selection_findings(document: dict[str, Any]) -> list[dict[str, str]]:
         verdict = _verdict(low, high)
         if total["regret"]["value"] >= chance["regret"]["value"]:
             verdict = "unclear" if verdict == "shown" else "not shown"
-        evidence = _spoken(total) + f" An encoder picked at random loses {100 * chance['regret']['value']:.1f}."
+        evidence = (
+            _spoken(total) + f" An encoder picked at random loses {100 * chance['regret']['value']:.1f}."
+        )
         claim = f"Among {who}, choosing by alignment + uniformity, without a label, is better than chance."
         found.append(_finding(claim, verdict, evidence))
         if rankme is None:

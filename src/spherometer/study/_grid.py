@@ -12,7 +12,9 @@ from spherometer.training import Recipe
 Family = Literal["align_uniform", "info_nce", "combination", "untrained", "raw_pixels"]
 Kind = Literal["encoder", "trajectories", "circle"]
 
-_PROTOCOL = 1  # raised whenever the same configuration would give other numbers: old results are then kept apart
+_PROTOCOL = (
+    1  # raised whenever the same configuration would give other numbers: old results are then kept apart
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _combination(contrastive: float, temperature: float, align: float, uniform: 
 
 
 def grid(quick: bool) -> list[Configuration]:
-    """The trained configurations: the papers' axes, one at a time around align 1 + uniform 1 in 32 dimensions."""
+    """The trained configurations: the papers' axes, one at a time, around align 1 + uniform 1 in 32-d."""
     if quick:
         return [
             *(_align_uniform(a, u) for a, u in ((0.0, 1.0), (0.25, 1.0), (1.0, 1.0), (4.0, 1.0), (1.0, 0.0))),

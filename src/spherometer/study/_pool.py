@@ -37,7 +37,7 @@ class _Worker:
 
 def _start(order: Order) -> _Worker:
     owner = uuid.uuid4().hex[:12]
-    errors = tempfile.TemporaryFile()
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the worker
     process = subprocess.Popen(
         [sys.executable, "-m", "spherometer.study._worker"],
         stdin=subprocess.PIPE,
@@ -67,9 +67,7 @@ def _end(worker: _Worker) -> None:
     worker.errors.close()
 
 
-def run_all(
-    queue: Queue, order: Order, jobs: int, progress: Callable[[int, int, str], None] | None
-) -> None:
+def run_all(queue: Queue, order: Order, jobs: int, progress: Callable[[int, int, str], None] | None) -> None:
     """Run every task of the queue in ``jobs`` processes; other runs on the same storage may help.
 
     Raises:

@@ -60,7 +60,7 @@ def _end_of_last_record(file: BinaryIO) -> int | None:
 
 @dataclass(frozen=True)
 class Storage:
-    """An open Optuna storage with the study's id, and the lock of its decisions (None: rows lock themselves)."""
+    """An open Optuna storage, its study's id, and the lock of decisions (None: the database locks rows)."""
 
     optuna: Any
     study_id: int

@@ -1,4 +1,4 @@
-"""Fine-tuning trajectories: what each half of the objective does to an encoder that is neither good nor lost."""
+"""Fine-tuning trajectories: what each half of the objective does to an encoder that learned little."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 import torch
 
 from spherometer.probes import LinearProbe, few_labels
-from spherometer.study._encoders import Parts, alignment_and_uniformity, loss_of, on_sphere, start_encoder, train_views
+from spherometer.study._encoders import (
+    Parts,
+    alignment_and_uniformity,
+    loss_of,
+    on_sphere,
+    start_encoder,
+    train_views,
+)
 from spherometer.study._grid import Configuration, Task
 from spherometer.training import ConvEncoder, encode, train
 

@@ -86,7 +86,9 @@ def encode(encoder: ConvEncoder, images: Tensor, *, batch_size: int = 1024) -> E
     encoder.eval()
     try:
         with torch.no_grad():
-            parts = [encoder.features(part) for part in images.split(batch_size)]
+            parts = [encoder.features(part) for part in torch.split(images, batch_size)]
     finally:
         encoder.train(training)
-    return Encoded(torch.cat([part.output for part in parts]), torch.cat([part.penultimate for part in parts]))
+    return Encoded(
+        torch.cat([part.output for part in parts]), torch.cat([part.penultimate for part in parts])
+    )

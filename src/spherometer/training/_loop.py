@@ -99,7 +99,8 @@ def train(
     trained = list(encoder.parameters()) if parameters is None else parameters
     optimizer = _optimizer(trained, recipe)
     per_epoch = max(1, views.num_images // recipe.batch_size)
-    step, losses = 0, []
+    step = 0
+    losses: list[float] = []
     encoder.train()
     for epoch in range(recipe.epochs):
         total = 0.0

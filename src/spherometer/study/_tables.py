@@ -1,0 +1,151 @@
+"""Tables of a study: relations, selections without labels, the best of each kind, the weight sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from spherometer._relation import performance_relation
+from spherometer._selection import chance_quality, selection_quality, standardized_sum
+from spherometer.errors import UndefinedError
+from spherometer.study._encoders import HEADLINE
+from spherometer.study._grid import Protocol, Task, sweep_ratio
+
+FAMILIES = ("align_uniform", "info_nce", "combination")
+_ROLES = (
+    ("Best contrastive", "info_nce"),
+    ("Best direct align + uniform", "align_uniform"),
+    ("Best combination", "combination"),
+    ("Untrained encoder", "untrained"),
+    ("Raw pixels", "raw_pixels"),
+)
+Trial = dict[str, Any]
+
+
+def _test(trial: Trial, name: str = HEADLINE) -> float:
+    return float(trial["accuracy"][name]["test"]["value"])
+
+
+def _metric(trial: Trial, name: str) -> float:
+    return float(trial["metrics"][name]["value"])
+
+
+def _relation(trials: list[Trial], name: str) -> dict[str, Any]:
+    try:
+        return performance_relation(
+            [_metric(trial, "alignment") for trial in trials],
+            [_metric(trial, "uniformity") for trial in trials],
+            [_test(trial, name) for trial in trials],
+            groups=[trial["name"] for trial in trials],
+        ).to_dict()
+    except UndefinedError as error:
+        return {"refused": str(error)}
+
+
+def relations(trained: list[Trial], name: str) -> dict[str, Any]:
+    """Relation of alignment and uniformity to one accuracy, over all encoders and over parts of them."""
+    sets = {"all": trained, "non_collapsed": [trial for trial in trained if not trial["collapsed"]]}
+    for family in FAMILIES:
+        sets[f"without_{family}"] = [trial for trial in trained if trial["family"] != family]
+    return {which: _relation(trials, name) for which, trials in sets.items()}
+
+
+def selection(trials: list[Trial], protocol: Protocol) -> dict[str, Any]:
+    """How well each criterion that needs no label chooses; empty where nothing can be ordered."""
+    if len(trials) < 3:
+        return {}
+    performance = [_test(trial) for trial in trials]
+    groups = [trial["name"] for trial in trials]
+    alignment = [_metric(trial, "alignment") for trial in trials]
+    uniformity = [_metric(trial, "uniformity") for trial in trials]
+    try:
+        total = standardized_sum(alignment, uniformity)
+    except UndefinedError:
+        return {}
+    temperature = f"temperature {protocol.info_nce_temperature:g}"
+    criteria: dict[str, tuple[str, list[float], bool]] = {
+        "sum": ("Standardised alignment + uniformity", total, True),
+        "alignment": ("Alignment alone", alignment, True),
+        "uniformity": ("Uniformity alone", uniformity, True),
+        "info_nce": (
+            f"InfoNCE on validation views ({temperature})",
+            [trial["info_nce"] for trial in trials],
+            True,
+        ),
+        "rankme": ("RankMe", [_metric(trial, "rankme") for trial in trials], False),
+    }
+    found: dict[str, Any] = {}
+    for name, (label, score, lower) in criteria.items():
+        try:
+            quality = selection_quality(score, performance, groups=groups, lower_is_better=lower).to_dict()
+        except UndefinedError:
+            continue
+        picked = trials[quality["picked"]]
+        found[name] = _choice(label, quality, picked["key"], picked["name"])
+    try:
+        found["chance"] = _choice("Chance", chance_quality(performance, groups=groups).to_dict(), None, None)
+    except UndefinedError:
+        return {}
+    return found
+
+
+def _choice(label: str, quality: dict[str, Any], key: str | None, name: str | None) -> dict[str, Any]:
+    kept = {part: quality[part] for part in ("rank_correlation", "regret", "num_tied")}
+    return {"label": label, **kept, "picked": key, "picked_name": name}
+
+
+def best(trials: list[Trial]) -> list[dict[str, Any]]:
+    """The encoder of each kind with the best validation accuracy, and what it reaches on test images."""
+    rows = []
+    for role, family in _ROLES:
+        candidates = [each for each in trials if each["family"] == family and each["status"] == "finished"]
+        if not candidates:
+            continue
+        best = max(candidates, key=lambda trial: trial["accuracy"][HEADLINE]["validation"])
+        accuracy = best["accuracy"][HEADLINE]
+        rows.append(
+            {
+                "role": role,
+                "key": best["key"],
+                "name": best["name"],
+                "num_candidates": len(candidates),
+                "validation": accuracy["validation"],
+                "test": accuracy["test"],
+                "alignment": best["metrics"].get("alignment"),
+                "uniformity": best["metrics"].get("uniformity"),
+            }
+        )
+    return rows
+
+
+def sweep(tasks: Sequence[Task], trained: list[Trial]) -> list[dict[str, Any]]:
+    """Means over seeds; the ratio of align only is None (infinite) and comes last."""
+    by_key = {trial["key"]: trial for trial in trained}
+    points: dict[tuple[float, float], list[Trial]] = {}
+    for task in tasks:
+        configuration = task.configuration
+        if configuration is None or task.key not in by_key or not sweep_ratio(configuration):
+            continue
+        weights = (configuration.align_weight, configuration.uniform_weight)
+        points.setdefault(weights, []).append(by_key[task.key])
+
+    def ratio(weights: tuple[float, float]) -> float:
+        return weights[0] / weights[1] if weights[1] else math.inf
+
+    return [
+        {
+            "ratio": ratio(weights) if weights[1] else None,
+            "align_weight": weights[0],
+            "uniform_weight": weights[1],
+            "alignment": float(np.mean([_metric(trial, "alignment") for trial in points[weights]])),
+            "exp_uniformity": float(
+                np.mean([math.exp(_metric(trial, "uniformity")) for trial in points[weights]])
+            ),
+            "accuracy": float(np.mean([_test(trial) for trial in points[weights]])),
+            "key": points[weights][0]["key"],
+        }
+        for weights in sorted(points, key=ratio)
+    ]

@@ -33,7 +33,7 @@ bench: $(VENV)/installed-dev  ## ratios against pdist, cdist and full matrices; 
 	$(BIN)/python benchmarks/info_nce.py --out benchmarks/results
 
 nightly: $(VENV)/installed-dev  ## what is too long for every day
-	SPHEROMETER_NIGHTLY=1 $(BIN)/python -m pytest -q
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -m "nightly or not nightly" --timeout 3600
 
 $(BIN)/uv:
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer must be on the PATH. Install it, or name it with PYTHON=..." >&2; exit 2; }

@@ -189,6 +189,7 @@ def feature_set(
         rows = tensor if mask is None else tensor[mask]
         _check_num_rows(function, name, len(rows), min_rows, len(tensor) - len(rows))
         compute = rows if rows.dtype == torch.float64 else rows.to(torch.float32)
+        compute = compute.contiguous()  # the same bytes whatever the strides: sums and GEMMs depend on them
         checked.append(Features(compute, mask, is_numpy, tensor.dtype))
     return checked
 

@@ -1,0 +1,195 @@
+"""What the quantities are, written out slowly from the papers, and values known in closed form.
+
+Loops over rows and pairs in float64 (or in 50 digits, where noted). Nothing here is taken from the package.
+"""
+
+import math
+
+import mpmath
+import numpy as np
+
+
+def unit(rows):
+    """Rows divided by their length, one at a time."""
+    rows = np.asarray(rows, dtype=np.float64)
+    out = np.zeros_like(rows)
+    for i, row in enumerate(rows):
+        largest = max(abs(float(value)) for value in row)
+        scaled = [float(value) / largest for value in row]
+        length = math.sqrt(math.fsum(value * value for value in scaled))
+        out[i] = [value / length for value in scaled]
+    return out
+
+
+def squared_distance(a, b):
+    return math.fsum((float(p) - float(q)) ** 2 for p, q in zip(a, b, strict=True))
+
+
+def alignment_samples(x, y, alpha=2.0):
+    return [squared_distance(a, b) ** (alpha / 2) for a, b in zip(unit(x), unit(y), strict=True)]
+
+
+def alignment(x, y, alpha=2.0):
+    samples = alignment_samples(x, y, alpha)
+    return math.fsum(samples) / len(samples)
+
+
+def log_mean_exp(exponents):
+    top = max(exponents)
+    return top + math.log(math.fsum(math.exp(e - top) for e in exponents) / len(exponents))
+
+
+def uniformity(z, t=2.0, estimator="u"):
+    z = unit(z)
+    n = len(z)
+    keep = [(i, j) for i in range(n) for j in range(n) if estimator == "v" or i < j]
+    return log_mean_exp([-t * squared_distance(z[i], z[j]) for i, j in keep])
+
+
+def uniformity_samples(z, t=2.0, estimator="u"):
+    z = unit(z)
+    n = len(z)
+    return [
+        log_mean_exp([-t * squared_distance(z[i], z[j]) for j in range(n) if estimator == "v" or j != i])
+        for i in range(n)
+    ]
+
+
+def cross_uniformity(x, y, t=2.0):
+    return log_mean_exp([-t * squared_distance(a, b) for a in unit(x) for b in unit(y)])
+
+
+def uniform_law(dim, t):
+    """log E exp(-t |u - v|^2) in 50 digits, from the Bessel form (dim >= 2) or the two-point law."""
+    with mpmath.workdps(50):
+        t = mpmath.mpf(t)
+        if dim == 1:
+            return mpmath.log((1 + mpmath.exp(-4 * t)) / 2)
+        half = mpmath.mpf(dim) / 2
+        bessel = mpmath.besseli(half - 1, 2 * t)
+        return mpmath.log(mpmath.gamma(half) * t ** (1 - half) * bessel) - 2 * t
+
+
+def normalized_uniformity(z, t=2.0, estimator="u"):
+    return float(1 - uniformity(z, t, estimator) / uniform_law(np.shape(z)[1], t))
+
+
+def unrelated_alignment(dim, alpha):
+    """E |u - v|^alpha of two independent uniform points, in 50 digits."""
+    with mpmath.workdps(50):
+        d, a = mpmath.mpf(dim), mpmath.mpf(alpha)
+        top = 2 ** (d + a - 2) * mpmath.gamma(d / 2) * mpmath.gamma((d + a - 1) / 2)
+        return float(top / (mpmath.sqrt(mpmath.pi) * mpmath.gamma(d - 1 + a / 2)))
+
+
+def _entropy(shares):
+    return -math.fsum(p * math.log(p) for p in shares if p > 0)
+
+
+def _singular_values(rows):
+    with mpmath.workdps(30):
+        values = mpmath.svd_r(mpmath.matrix(np.asarray(rows, dtype=np.float64).tolist()), compute_uv=False)
+        return [float(value) for value in values]
+
+
+def rankme(z):
+    values = _singular_values(z)
+    total = math.fsum(values)
+    return math.exp(_entropy([value / total + 1e-7 for value in values]))
+
+
+def effective_rank(z):
+    values = _singular_values(z)
+    total = math.fsum(values)
+    return math.exp(_entropy([value / total for value in values]))
+
+
+def covariance(z):
+    z = np.asarray(z, dtype=np.float64)
+    n, d = z.shape
+    mean = [math.fsum(z[:, a]) / n for a in range(d)]
+    return np.array(
+        [[math.fsum((z[:, a] - mean[a]) * (z[:, b] - mean[b])) / n for b in range(d)] for a in range(d)]
+    )
+
+
+def participation_ratio(z):
+    values = np.linalg.eigvalsh(covariance(z))
+    return math.fsum(values) ** 2 / math.fsum(values**2)
+
+
+def wasserstein_uniformity(z):
+    """2-Wasserstein distance of N(mean, covariance) of unit rows to N(0, I / D), with mean and trace kept."""
+    z = unit(z)
+    d = z.shape[1]
+    mean = [math.fsum(z[:, a]) / len(z) for a in range(d)]
+    values = np.linalg.eigvalsh(covariance(z)).clip(min=0)
+    squared = math.fsum(m * m for m in mean) + 1 + math.fsum(values)
+    squared -= 2 / math.sqrt(d) * math.fsum(np.sqrt(values))
+    return math.sqrt(max(squared, 0.0))
+
+
+def neighbor_purity(z, labels, k=10):
+    z = unit(z)
+    shares = []
+    for i in range(len(z)):
+        others = sorted((squared_distance(z[i], z[j]), j) for j in range(len(z)) if j != i)
+        shares.append(sum(labels[j] == labels[i] for _, j in others[:k]) / k)
+    return math.fsum(shares) / len(shares)
+
+
+def tolerance(z, labels):
+    z = unit(z)
+    n = len(z)
+    values = [
+        math.fsum(float(p) * float(q) for p, q in zip(z[i], z[j], strict=True))
+        for i in range(n)
+        for j in range(i)
+        if labels[i] == labels[j]
+    ]
+    return math.fsum(values) / len(values)
+
+
+# --- printed values (18 digits, from independent 50-digit computations) --------------------------------
+
+UNIFORM_LAW = {  # (dim, t): log E exp(-t |u - v|^2)
+    (1, 2): -0.692811774187049541,
+    (2, 2): -1.57502720448454069,
+    (3, 2): -2.07977706058791275,
+    (4, 2): -2.41490958146187322,
+    (8, 2): -3.08252723347803493,
+    (16, 2): -3.51303643642106539,
+    (64, 2): -3.87523558967926009,
+    (128, 2): -3.93753001020385711,
+    (256, 2): -3.96875378391333078,
+    (512, 2): -3.98437547494341057,
+    (768, 2): -3.98958347424637280,
+    (1024, 2): -3.99218755948725083,
+    (2048, 2): -3.99609375744327395,
+}
+
+MINIMUM = {  # (num, dim): lowest uniformity without self pairs, t = 2
+    (2, 5): -8.0,
+    (3, 2): -6.0,
+    (4, 3): -16 / 3,
+    (8, 7): -4.5714285714285714,
+    (100, 128): -4.0404040404040404,
+    (4, 2): -4.3963489672290145,
+    (6, 3): -4.2185750929075387,
+    (16, 8): -4.0676854665926876,
+    (256, 128): -4.0038571719250826,
+    (6, 2): -2.8969244595933837,
+    (12, 2): -2.0031351585593265,
+    (100, 2): -1.6144914620321777,
+}
+
+POLYGON_WITH_SELF_PAIRS = {12: -1.5750251528518847, 100: -1.5750272044845407}
+
+UNRELATED_ALIGNMENT = {  # (dim, alpha)
+    (2, 1): 1.27323954473516,
+    (3, 1): 4 / 3,
+    (128, 1): 1.412822329821,
+    (2, 4): 6.0,
+    (3, 4): 16 / 3,
+    (128, 4): 4.03125,
+}

@@ -1,0 +1,207 @@
+"""Every public metric and loss with what it promises; the battery runs over this list.
+
+A new metric or loss is added here, or ``test_battery.py`` fails.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+import oracles
+import spherometer as sm
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of feature rows and its promises."""
+
+    name: str
+    function: Callable[..., Any]
+    oracle: Callable[..., Any]
+    arguments: tuple[str, ...] = ("z",)  # names of the feature arguments
+    paired: bool = False  # rows of the arguments belong together
+    labelled: bool = False
+    min_rows: int = 1
+    per_row: bool = False
+    on_sphere: bool = True  # normalises by default and refuses zero rows and rows off the sphere
+    checks_sphere: bool = True  # normalize=False verifies unit rows (else it uses any rows)
+    rotation_invariant: bool = True
+    permutation_invariant: bool = True
+    constant_defined: bool = True
+    has_t: bool = False
+    has_alpha: bool = False
+    has_estimator: bool = False
+    differentiable: bool = False
+    low: float = -np.inf
+    high: float = np.inf
+    tolerance: tuple[float, float] = (1e-6, 1e-12)  # absolute, float32 and float64 input
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def inputs(self, z: Any, other: Any = None) -> tuple[Any, ...]:
+        """Feature arguments made of one set: the second side is ``other`` (or the reversed rows)."""
+        if len(self.arguments) == 1:
+            return (z,)
+        if other is None:
+            other = z[::-1] if isinstance(z, np.ndarray) else z.flip(0)
+        return z, other
+
+    def labels(self, num: int) -> tuple[Any, ...]:
+        """Two interleaved classes, when the metric wants labels."""
+        return ([i % 2 for i in range(num)],) if self.labelled else ()
+
+    def call(self, *features: Any, **options: Any) -> Any:
+        """The metric of these features, with labels when it needs them."""
+        return self.function(*features, *self.labels(len(features[0])), **{**self.options, **options})
+
+    def reference(self, *features: Any, **options: Any) -> Any:
+        """The oracle of the same arguments."""
+        rows = [np.asarray(each, dtype=np.float64) for each in features]
+        return self.oracle(*rows, *self.labels(len(features[0])), **{**self.options, **options})
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_uniformity = {"min_rows": 2, "has_t": True, "has_estimator": True, "high": 1e-9}
+_spectrum = {"on_sphere": False, "checks_sphere": False, "low": 1 - 1e-5, "tolerance": (1e-5, 1e-8)}
+
+METRICS = [
+    Metric(
+        "alignment",
+        sm.alignment,
+        oracles.alignment,
+        arguments=("x", "y"),
+        paired=True,
+        has_alpha=True,
+        differentiable=True,
+        low=0,
+        high=4 + 1e-9,
+        tolerance=(1e-6, 4e-15),
+    ),
+    Metric(
+        "alignment_samples",
+        sm.alignment_samples,
+        oracles.alignment_samples,
+        arguments=("x", "y"),
+        paired=True,
+        per_row=True,
+        has_alpha=True,
+        differentiable=True,
+        low=0,
+        high=4 + 1e-6,
+        tolerance=(1e-6, 4e-15),
+    ),
+    Metric(
+        "uniformity", sm.uniformity, oracles.uniformity, differentiable=True, low=-8.0 - 1e-6, **_uniformity
+    ),
+    Metric(
+        "uniformity_samples",
+        sm.uniformity_samples,
+        oracles.uniformity_samples,
+        per_row=True,
+        low=-8.0 - 1e-5,
+        **{**_uniformity, "high": 1e-6},
+    ),
+    Metric(
+        "cross_uniformity",
+        sm.cross_uniformity,
+        oracles.cross_uniformity,
+        arguments=("x", "y"),
+        has_t=True,
+        differentiable=True,
+        low=-8.0 - 1e-6,
+        high=1e-9,
+    ),
+    Metric(
+        "normalized_uniformity",
+        sm.normalized_uniformity,
+        oracles.normalized_uniformity,
+        differentiable=True,
+        **{**_uniformity, "high": 1 + 1e-9},
+    ),
+    Metric("rankme", sm.rankme, oracles.rankme, high=1000, **_spectrum),
+    Metric("effective_rank", sm.effective_rank, oracles.effective_rank, high=1000, **_spectrum),
+    Metric(
+        "participation_ratio",
+        sm.participation_ratio,
+        oracles.participation_ratio,
+        min_rows=2,
+        constant_defined=False,
+        high=1000,
+        **_spectrum,
+    ),
+    Metric(
+        "wasserstein_uniformity",
+        sm.wasserstein_uniformity,
+        oracles.wasserstein_uniformity,
+        min_rows=2,
+        low=0,
+        high=np.sqrt(2) + 1e-9,
+        tolerance=(1e-6, 1e-8),
+    ),
+    Metric(
+        "neighbor_purity",
+        sm.neighbor_purity,
+        oracles.neighbor_purity,
+        labelled=True,
+        min_rows=2,
+        checks_sphere=False,
+        permutation_invariant=False,  # ties go to the lower index
+        low=0,
+        high=1,
+        options={"k": 1},
+    ),
+    Metric(
+        "tolerance",
+        sm.tolerance,
+        oracles.tolerance,
+        labelled=True,
+        min_rows=3,  # with two alternating classes: the first that has a pair
+        checks_sphere=False,
+        permutation_invariant=False,  # the labels stay where they are
+        low=-1 - 1e-6,
+        high=1 + 1e-6,
+    ),
+]
+METRIC = {metric.name: metric for metric in METRICS}
+CLOSED_FORMS = {"expected_uniformity", "minimum_uniformity"}  # functions of numbers, not of features
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of two views and its promises. ``call(z1, z2)`` runs it with its defaults."""
+
+    name: str
+    call: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    min_rows: int = 2
+    collapsed: Callable[[int], float] = lambda num: 0.0  # value when every row is the same, num rows
+    rotation_invariant: bool = True
+    permutation_invariant: bool = True
+    swap_invariant: bool = True
+    uses_second_view: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _combined() -> torch.nn.Module:
+    return sm.losses.CombinedLoss([(1.0, sm.losses.AlignUniformLoss()), (1.0, sm.losses.InfoNCELoss())])
+
+
+LOSSES = [
+    Loss("align_loss", lambda x, y: sm.losses.align_loss(x, y), min_rows=1),
+    Loss(
+        "uniform_loss", lambda x, y: sm.losses.uniform_loss(x), swap_invariant=False, uses_second_view=False
+    ),
+    Loss("align_uniform_loss", lambda x, y: sm.losses.align_uniform_loss(x, y)),
+    Loss("AlignUniformLoss", lambda x, y: sm.losses.AlignUniformLoss()(x, y)),
+    Loss("info_nce_loss", lambda x, y: sm.losses.info_nce_loss(x, y), collapsed=np.log),
+    Loss("InfoNCELoss", lambda x, y: sm.losses.InfoNCELoss()(x, y), collapsed=np.log),
+    Loss("nt_xent_loss", lambda x, y: sm.losses.nt_xent_loss(x, y), collapsed=lambda n: np.log(2 * n - 1)),
+    Loss("NTXentLoss", lambda x, y: sm.losses.NTXentLoss()(x, y), collapsed=lambda n: np.log(2 * n - 1)),
+    Loss("CombinedLoss", lambda x, y: _combined()(x, y), collapsed=np.log),
+]
+LOSS = {loss.name: loss for loss in LOSSES}

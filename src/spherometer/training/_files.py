@@ -58,12 +58,14 @@ def _runs(pid: int) -> bool:
 
 def save_encoder(encoder: ConvEncoder, path: Path, *, notes: dict[str, Any] | None = None) -> None:
     """Write ``encoder`` with its configuration and JSON-able ``notes`` to ``path``."""
-    header = {
+    description = {
         "format": _FORMAT,
         "architecture": "ConvEncoder",
-        "config": json.dumps(encoder.config, sort_keys=True),
-        "notes": json.dumps(notes or {}, sort_keys=True),
+        "config": encoder.config,
+        "notes": notes or {},
     }
+    # one entry: safetensors writes several in random order
+    header = {"spherometer": json.dumps(description, sort_keys=True)}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     write_atomically(path, save(weights, header))
 
@@ -76,14 +78,13 @@ def load_encoder(path: Path | str) -> tuple[ConvEncoder, dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {}).get("spherometer", "{}"))
             if header.get("format") != _FORMAT or header.get("architecture") != "ConvEncoder":
                 raise ValueError(f"format {header.get('format')!r}")
-            config = json.loads(header["config"])
-            notes: dict[str, Any] = json.loads(header["notes"])
-            encoder = ConvEncoder(**config)
+            notes: dict[str, Any] = header["notes"]
+            encoder = ConvEncoder(**header["config"])
             encoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         _checks.refuse(
             InputError,
             "load_encoder",

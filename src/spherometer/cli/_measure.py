@@ -104,7 +104,7 @@ def _targets(files: list[Path], out: Path | None) -> list[Path]:
 
 def _save(targets: list[Path], evaluations: list[Evaluation]) -> None:
     if targets:
-        from spherometer.report import write_file
+        from spherometer.stores import write_file
 
         for path, evaluation in zip(targets, evaluations, strict=True):
             write_file(path, (evaluation.to_json() + "\n").encode("utf-8"))

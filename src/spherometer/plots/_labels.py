@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,7 +19,7 @@ _ANGLES = tuple(range(0, 360, 20))
 def _overlap(a: Bbox, b: Bbox) -> float:
     width = min(a.x1, b.x1) - max(a.x0, b.x0)
     height = min(a.y1, b.y1) - max(a.y0, b.y0)
-    return max(0.0, width) * max(0.0, height)
+    return float(max(0.0, width) * max(0.0, height))
 
 
 def place_labels(
@@ -33,9 +34,8 @@ def place_labels(
     """
     figure = axes.figure.get_figure(root=True)
     assert figure is not None
-    figure.canvas.draw()
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
     renderer = canvas.get_renderer()
     scale = figure.dpi / 72
     inside = axes.get_window_extent(renderer)

@@ -151,7 +151,7 @@ def plane(
             extend="min" if cut else "neither",
         )
         bar.set_label("Accuracy on test images")
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     _legend(figure, points, baselines)
     by_key = {p[5]: p for p in good}
     labels = [

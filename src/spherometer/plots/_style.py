@@ -36,7 +36,7 @@ CLASSES = (
     "#888888",
 )
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10.0,
     "axes.titlesize": 11.0,
@@ -135,7 +135,8 @@ def to_svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with rc_context(_SETTINGS):
         none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=none)
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata=none)
     FigureCanvasAgg(figure)
     text = buffer.getvalue().decode("utf-8")
     text = re.sub(r"<!DOCTYPE.*?>\s*", "", text, count=1, flags=re.DOTALL)
@@ -147,7 +148,7 @@ def to_png(figure: Figure, dpi: int = 150) -> bytes:
     """Return the figure as PNG."""
     buffer = io.BytesIO()
     with rc_context(_SETTINGS):
-        canvas = FigureCanvasAgg(figure)
+        canvas: Any = FigureCanvasAgg(figure)
         figure.set_dpi(dpi)
         canvas.print_png(buffer, metadata={"Software": None})
         figure.set_dpi(100)

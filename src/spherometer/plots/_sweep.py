@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from spherometer.plots._style import BLUE, GREEN, INK, MUTED, ORANGE, new_figure, styled
@@ -57,6 +58,27 @@ def _draw(axes: Axes, places: Sequence[float], values: Sequence[float], color: s
     return grouped
 
 
+def _values(axes: Axes, grouped: Series) -> None:
+    """Write each mean in percent below (or above) its point; close neighbours take turns in height."""
+    before, level = -math.inf, 0
+    for place in sorted(grouped):
+        mean = math.fsum(grouped[place]) / len(grouped[place])
+        level = 1 - level if place - before < 0.6 else 0
+        before = place
+        down = mean > 0.5
+        note = axes.annotate(
+            f"{100 * mean:.1f}",
+            (place, mean),
+            xytext=(0, (-8 if down else 8) * (1 + 1.4 * level)),
+            textcoords="offset points",
+            ha="center",
+            va="top" if down else "bottom",
+            fontsize=8.5,
+            zorder=6,
+        )
+        note.set_path_effects([withStroke(linewidth=3, foreground="white")])
+
+
 @styled
 def sweep(rows: Sequence[Mapping[str, Any]], *, chance: float | None = None) -> Figure:
     """Draw accuracy, alignment and exp(uniformity) against the ratio of the align to the uniform weight.
@@ -72,18 +94,7 @@ def sweep(rows: Sequence[Mapping[str, Any]], *, chance: float | None = None) -> 
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1))
     places, ticks, names = _positions(rows)
     grouped = _draw(top, places, [float(row["accuracy"]) for row in rows], GREEN, "o")
-    for place, several in grouped.items():
-        mean = math.fsum(several) / len(several)
-        below = mean > 0.9
-        top.annotate(
-            f"{100 * mean:.1f}",
-            (place, mean),
-            xytext=(0, -8 if below else 8),
-            textcoords="offset points",
-            ha="center",
-            va="top" if below else "bottom",
-            fontsize=8.5,
-        )
+    _values(top, grouped)
     top.set_title("Accuracy on test images  (higher is better)")
     top.yaxis.set_major_formatter(PercentFormatter(1, 0))
     top.set_ylim(0, 1.04)

@@ -2,6 +2,5 @@
 
 from spherometer.report._evaluations import render_evaluations as render_evaluations
 from spherometer.report._evaluations import write_evaluations as write_evaluations
-from spherometer.report._files import write_file as write_file
 from spherometer.report._study import render as render
 from spherometer.report._study import write_study as write_study

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from spherometer.errors import InputError
 
 SCHEMA = "spherometer.study/1"
-MAX_TEXT = 400
+MAX_TEXT = 1000
 
 _NUMBER = (int, float)
 _MAYBE = type(None)
@@ -165,14 +165,14 @@ def _check_pictures(document: dict[str, Any]) -> None:
         _check(f".circle[{index}]", panel, _CIRCLE)
 
 
-def checked(document: Any) -> dict[str, Any]:
+def checked(given: Any) -> dict[str, Any]:
     """Return a cleaned copy of a study document, or raise InputError naming what is missing or wrong."""
-    if not isinstance(document, dict):
-        _refuse("", "be an object", _kind(document))
-    if document.get("schema") != SCHEMA:
-        found = repr(document.get("schema"))[:60] if "schema" in document else "no such key"
+    if not isinstance(given, dict):
+        _refuse("", "be an object", _kind(given))
+    if given.get("schema") != SCHEMA:
+        found = repr(given.get("schema"))[:60] if "schema" in given else "no such key"
         _refuse(".schema", f"be '{SCHEMA}'", found)
-    document = cleaned(document)
+    document: dict[str, Any] = cleaned(given)
     _check("", document, _TOP)
     _check(".data", document["data"], _DATA)
     for index, trial in enumerate(document["trials"]):

@@ -11,7 +11,7 @@ from spherometer._results import Evaluation
 from spherometer._version import __version__
 from spherometer.errors import InputError
 from spherometer.report import _document, _format, _page, _words
-from spherometer.report._files import write_file
+from spherometer.stores import write_file
 
 _BETTER = {"lower": "lower is better", "higher": "higher is better"}
 _ARROWS = {"lower": "↓", "higher": "↑"}

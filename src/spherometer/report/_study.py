@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from spherometer import plots
 from spherometer.report import _document, _format, _page, _trials, _words
-from spherometer.report._files import write_file
+from spherometer.stores import write_file
 
 _VERDICTS = {"shown": "yes", "not shown": "no"}
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from spherometer.report import _files, _format, _words
+from spherometer.report import _format, _table, _words
 
 _ARROWS = {"lower": "↓", "higher": "↑"}
 _DIGITS = {"alignment": 3, "uniformity": 3, "normalized_uniformity": 3, "effective_rank": 1, "rankme": 1}
@@ -104,7 +104,7 @@ def csv_table(document: dict[str, Any]) -> bytes:
             accuracy = trial["accuracy"].get(name) or {}
             row += [accuracy.get("validation"), *_ends(accuracy.get("test"))]
         rows.append(row)
-    return _files.table(header, rows)
+    return _table.table(header, rows)
 
 
 def _ends(measurement: dict[str, Any] | None) -> list[Any]:

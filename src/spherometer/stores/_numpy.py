@@ -151,7 +151,7 @@ def _array(path: Path, file: Any, size: int) -> NDArray[Any]:
             "Write it again",
         )
     flat = np.empty(needed, dtype=np.uint8)
-    view, at = memoryview(flat), 0
+    view, at = flat.data, 0
     while at < needed:
         num = file.readinto(view[at : at + _BLOCK])
         if not num:
@@ -159,9 +159,9 @@ def _array(path: Path, file: Any, size: int) -> NDArray[Any]:
         at += num
     if file.read(1):  # at the end of an archive member this checks its checksum
         raise ValueError("there are bytes after the data")
-    return (
-        flat.view(dtype).reshape(shape, order="F" if fortran else "C") if needed else np.empty(shape, dtype)
-    )
+    if not needed:
+        return np.empty(shape, dtype)
+    return flat.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def read_npy(path: str | Path) -> NDArray[Any]:
@@ -200,7 +200,7 @@ class Archive:
         names: the arrays, in the order of the file.
 
     Raises:
-        InputError: as :func:`read_npy`; or two arrays have one name, or something in the archive is encrypted.
+        InputError: as :func:`read_npy`; or two arrays have one name, or one is encrypted.
 
     Example::
 

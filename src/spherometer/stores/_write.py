@@ -1,18 +1,12 @@
-"""Writes files whole or not at all, and tables that a spreadsheet cannot run."""
+"""Writes files whole or not at all."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from spherometer.errors import InputError
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -35,7 +29,7 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as error:
         words = os.strerror(error.errno).lower() if error.errno else str(error)
         raise InputError(
-            "report: out must be a place that can be written to, because results are saved there. "
+            "write: out must be a place that can be written to, because results are saved there. "
             f"Got {words} for {str(path)!r}. Choose another one."
         ) from error
     finally:
@@ -47,25 +41,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _safe(value: Any) -> Any:
-    """A cell: numbers stay numbers; a text that a spreadsheet would run gets a quote in front."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """Return a CSV table as UTF-8 with ``\\n`` line ends."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([_safe(name) for name in header])
-    for row in rows:
-        writer.writerow([_safe(value) for value in row])
-    return buffer.getvalue().encode("utf-8")

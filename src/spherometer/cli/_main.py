@@ -25,8 +25,8 @@ DONE, CHECK_FAILED, BAD_INPUT, INTERNAL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 1
 app = typer.Typer(
     name="spherometer",
     help="Measure how representations lie on the unit hypersphere: alignment, uniformity, ranks.",
-    epilog="Exit codes: 0 done, 1 a --fail-if check failed, 2 bad input or usage, 3 internal error, 130 / 143 "
-    "interrupted.",
+    epilog="Exit codes: 0 done, 1 a --fail-if check failed, 2 bad input or usage, 3 internal error, "
+    "130 / 143 interrupted.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Wedge
 
-from spherometer.plots._style import CLASSES, FAINT, INK, MUTED, RED, new_figure, plain, styled
+from spherometer.plots._style import CLASSES, FAINT, MUTED, RED, new_figure, plain, styled
 
 _BINS = 48
 
@@ -54,7 +54,7 @@ def _ring(axes: Axes, panel: Mapping[str, Any], classes: Sequence[Any]) -> None:
             zorder=3,
         )
     axes.set_xlim(-1.56, 1.56)
-    axes.set_ylim(-1.56, 1.56)
+    axes.set_ylim(-1.86, 1.56)
     axes.set_aspect("equal")
     axes.set_axis_off()
 
@@ -101,10 +101,10 @@ def circle(panels: Sequence[Mapping[str, Any]]) -> Figure:
         _ring(ring, panel, classes)
         ring.set_title(plain(panel["name"]), loc="center")
         words = (
-            f"accuracy {100 * float(panel['accuracy']):.0f} %\n"
-            f"alignment {float(panel['alignment']):.2f}\nuniformity {float(panel['uniformity']):.2f}"
+            f"accuracy {100 * float(panel['accuracy']):.0f} %, alignment {float(panel['alignment']):.2f}, "
+            f"uniformity {float(panel['uniformity']):.2f}"
         ).replace("-", "\N{MINUS SIGN}")
-        ring.text(0, 0, words, ha="center", va="center", fontsize=8.5, color=INK, linespacing=1.5)
+        ring.text(0, -1.82, words, ha="center", fontsize=8.5, color=MUTED)
         _distances(below, panel)
         top = max(top, below.get_ylim()[1])
     for column in range(len(panels)):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
@@ -92,6 +92,14 @@ def _range(values: Sequence[float]) -> tuple[float, float, bool]:
     return (low, high, cut) if high > low else (low - 0.01, high, False)
 
 
+def _better_half(points: Sequence[tuple[Any, ...]], low: float) -> list[tuple[Any, ...]]:
+    """Encoders at least as accurate as the middle one; all of them when they are few."""
+    if len(points) < 12:
+        return list(points)
+    middle = max(low, sorted(p[2] for p in points)[len(points) // 2])
+    return [p for p in points if p[2] >= middle]
+
+
 @styled
 def plane(
     trials: Sequence[Mapping[str, Any]],
@@ -100,7 +108,7 @@ def plane(
     baselines: Mapping[str, Any],
     best: Sequence[Mapping[str, Any]] = (),
 ) -> Figure:
-    """Draw uniformity across, alignment up and accuracy as colour: all encoders, and those that learned.
+    """Draw uniformity across, alignment up and accuracy as colour: all encoders, and the better half.
 
     Args:
         trials: ``document["trials"]``; those without both measures (raw pixels, failed) are left out.
@@ -109,7 +117,7 @@ def plane(
         best: ``document["best"]``; these encoders are labelled.
 
     Returns:
-        A figure of two panels; the second zooms in on encoders that did not collapse.
+        A figure of two panels; the second zooms in on the more accurate half of the encoders.
     """
     points = []
     for trial in trials:
@@ -118,13 +126,14 @@ def plane(
             points.append((*place, trial.get("family"), bool(trial.get("collapsed")), trial.get("key")))
     good = [p for p in points if not p[4]] or points
     low, high, cut = _range([p[2] for p in good])
-    norm = Normalize(low, high)
+    norm = PowerNorm(2.5, low, high)  # more colours where most encoders are
+    near = _better_half(good, low)
     figure = new_figure(11.0, 5.4)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     drawn = None
     for axes, shown, title, size in (
         (left, points, "All encoders", 42.0),
-        (right, good, "Closer: those that did not collapse", 62.0),
+        (right, near, "Closer: the more accurate half", 62.0),
     ):
         drawn = _scatter(axes, shown, norm, size) or drawn
         axes.set_title(title)
@@ -151,15 +160,18 @@ def plane(
             extend="min" if cut else "neither",
         )
         bar.set_label("Accuracy on test images")
+        ticks = {round(float(norm.inverse(k / 5)), 3) for k in range(6)}
+        bar.set_ticks(sorted(ticks))
+        bar.minorticks_off()
         bar.outline.set_visible(False)
     _legend(figure, points, baselines)
-    by_key = {p[5]: p for p in good}
+    close = {p[5] for p in near}
+    at = {p[5]: (p[0], p[1]) for p in points}
     labels = [
-        (by_key[row["key"]][0], by_key[row["key"]][1], plain(row["role"]))
-        for row in best
-        if row.get("key") in by_key
+        (*at[row["key"]], plain(row["role"]), row["key"] in close) for row in best if row.get("key") in at
     ]
-    place_labels(right, labels, [(p[0], p[1]) for p in good])
+    place_labels(left, [one[:3] for one in labels if not one[3]], list(at.values()))
+    place_labels(right, [one[:3] for one in labels if one[3]], [at[key] for key in close])
     return figure
 
 

@@ -44,7 +44,8 @@ def trajectories(part: Mapping[str, Any]) -> Figure:
     start = part["start"]
     sx, sy = float(start["uniformity"]), float(start["alignment"])
     points, labels = [(sx, sy)], [(sx, sy, f"start: {_percent(start['accuracy'])}")]
-    for index, (name, path) in enumerate(part["paths"].items()):
+    paths = sorted(part["paths"].items(), key=lambda item: [*_LOOKS, item[0]].index(item[0]))
+    for index, (name, path) in enumerate(paths):
         if not path:
             continue
         color, marker = _LOOKS.get(name, _MORE[index % len(_MORE)])
@@ -62,7 +63,11 @@ def trajectories(part: Mapping[str, Any]) -> Figure:
             label=plain(f"train with {name}" if name != "both" else "train with both"),
         )
         axes.plot(x[-1:], y[-1:], color=color, marker=marker, markersize=10, markeredgecolor=INK, zorder=5)
-        points += list(zip(x, y, strict=True))
+        for k in range(1, len(x)):  # the line between two dots must not be covered either
+            points += [
+                (x[k - 1] + f / 8 * (x[k] - x[k - 1]), y[k - 1] + f / 8 * (y[k] - y[k - 1]))
+                for f in range(1, 9)
+            ]
         labels.append((x[-1], y[-1], plain(f"{name}: {_percent(path[-1]['accuracy'])}")))
     axes.plot([sx], [sy], marker="*", markersize=17, color=INK, linestyle="", zorder=6, label="start")
     axes.set_xlabel("Uniformity  (← spread more evenly)")

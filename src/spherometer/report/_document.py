@@ -190,8 +190,10 @@ def checked(given: Any) -> dict[str, Any]:
             for name, row in criteria.items():
                 _check(f".selection.{group}.{name}", row, _CRITERION)
     for name, sets in document["relation"].items():
-        for group, relation in sets.items() if isinstance(sets, dict) else [("", sets)]:
-            if not isinstance(relation, dict):
+        if not isinstance(sets, dict):
+            _refuse(f".relation.{name}", "be an object", _kind(sets))
+        for group, relation in sets.items():
+            if not isinstance(relation, dict) and group != "refused":
                 _refuse(f".relation.{name}.{group}", "be an object", _kind(relation))
     for index, finding in enumerate(document["findings"]):
         _check(f".findings[{index}]", finding, _FINDING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def _figures(document: dict[str, Any]) -> dict[str, Figure]:
         drawn["circle"] = plots.circle(document["circle"])
     chosen = _selection_group(document)
     if chosen is not None:
-        drawn["selection"] = plots.selection(document["selection"][chosen])
+        drawn["selection"] = plots.selection(dict(_ordered(document["selection"][chosen], _words.CRITERIA)))
     return drawn
 
 
@@ -44,33 +45,42 @@ def _selection_group(document: dict[str, Any]) -> str | None:
     return None
 
 
+def _ordered(parts: dict[str, Any], known: Iterable[str]) -> list[tuple[str, Any]]:
+    """Items in reading order, unknown ones last (JSON keeps its keys sorted)."""
+    order = list(known)
+    return sorted(parts.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
+
+
 def _relations(document: dict[str, Any]) -> list[dict[str, Any]]:
     """One table of relations for each accuracy, the headline first."""
-    names = sorted(document["relation"], key=lambda name: (name != document["headline"], name))
+    few = document["protocol"].get("few_labels", "few")
     tables = []
-    for name in names:
-        rows = []
-        for group, one in document["relation"][name].items():
-            ends = one.get("intervals") or {}
-            row: dict[str, Any] = {"set": _words.SETS.get(group, group), "refused": one.get("refused")}
-            if row["refused"] is None:
-                row |= {
-                    "num": _format.count(one.get("num_groups", one.get("num"))),
-                    "multiple_r": _format.cell(
-                        {"value": one.get("multiple_r"), "interval": ends.get("multiple_r")}, 2
-                    ),
-                    "adjusted_r2": _format.number(one.get("adjusted_r2"), 2),
-                    "rho": _format.cell({"value": one.get("rho"), "interval": ends.get("rho")}, 2),
-                    "rho_spearman": _format.number(one.get("rho_spearman"), 2),
-                    "direction": _degrees(one.get("direction"), ends.get("direction")),
-                    "partial_align": _format.number(one.get("partial_align"), 2),
-                    "partial_uniform": _format.number(one.get("partial_uniform"), 2),
-                    "p_value": _p_value(one.get("p_value")),
-                    "warnings": one.get("warnings") or [],
-                }
-            rows.append(row)
-        tables.append({"accuracy": _words.ACCURACIES.get(name, (name, name))[0], "rows": rows})
+    for name, sets in _ordered(document["relation"], [document["headline"], *_words.ACCURACIES]):
+        if "refused" in sets:
+            sets = {"all": sets}
+        rows = [_relation(group, one) for group, one in _ordered(sets, _words.SETS)]
+        tables.append({"accuracy": _words.accuracy(name, few)[0], "rows": rows})
     return tables
+
+
+def _relation(group: str, one: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"set": _words.SETS.get(group, group), "refused": one.get("refused")}
+    if row["refused"] is not None:
+        return row
+    ends = one.get("intervals") or {}
+
+    def cell(name: str) -> dict[str, str]:
+        return _format.cell({"value": one.get(name), "interval": ends.get(name)}, 2)
+
+    row |= {name: cell(name) for name in ("multiple_r", "rho")}
+    plain = ("adjusted_r2", "rho_spearman", "partial_align", "partial_uniform")
+    row |= {name: _format.number(one.get(name), 2) for name in plain}
+    return row | {
+        "num": _format.count(one.get("num_groups", one.get("num"))),
+        "direction": _degrees(one.get("direction"), ends.get("direction")),
+        "p_value": _p_value(one.get("p_value")),
+        "warnings": one.get("warnings") or [],
+    }
 
 
 def _degrees(value: Any, ends: Any) -> dict[str, str]:
@@ -84,27 +94,30 @@ def _p_value(value: Any) -> str:
     return "< 0.001" if value < 0.001 else _format.number(value, 3)
 
 
-def _selections(document: dict[str, Any]) -> list[dict[str, Any]]:
+def _selections(document: dict[str, Any], num_collapsed: int) -> list[dict[str, Any]]:
+    """One table for each set of encoders; the set of the figure first."""
     tables = []
-    first = _selection_group(document)
-    groups = sorted(document["selection"].items(), key=lambda item: item[0] != first)
-    for group, criteria in groups:
-        table: dict[str, Any] = {
-            "set": _words.SETS.get(group, group),
-            "refused": criteria.get("refused") if isinstance(criteria.get("refused"), str) else None,
-            "rows": [],
-        }
-        if table["refused"] is None:
-            for row in criteria.values():
-                table["rows"].append(
+    for group, criteria in _ordered(document["selection"], ["non_collapsed", "all"]):
+        same = group == "all" and num_collapsed == 0 and len(document["selection"]) > 1
+        if not criteria or same:
+            continue
+        refused = criteria.get("refused")
+        rows = [] if refused is not None else _ordered(criteria, _words.CRITERIA)
+        tables.append(
+            {
+                "set": _words.SETS["all"] if num_collapsed == 0 else _words.SETS.get(group, group),
+                "refused": refused,
+                "rows": [
                     {
                         "label": row["label"],
                         "correlation": _format.cell(row["rank_correlation"], 2),
                         "regret": _format.cell(row["regret"], share=True, unit=False),
                         "picked": row.get("picked_name") or _format.DASH,
                     }
-                )
-        tables.append(table)
+                    for _, row in rows
+                ],
+            }
+        )
     return tables
 
 
@@ -112,6 +125,7 @@ def _best(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "role": row["role"],
+            "of": row.get("num_candidates") or 0,
             "name": row["name"],
             "validation": _format.percent(row["validation"]),
             "test": _format.cell(row["test"], share=True),
@@ -136,6 +150,16 @@ def _protocol(document: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _ceiling(trials: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What a linear probe with all labels reads from encoders that learned nothing."""
+    words = {"untrained": "an encoder that was never trained", "raw_pixels": "the raw pixels"}
+    return [
+        (words[trial["family"]], _format.percent(trial["accuracy"]["linear_output"]["test"]["value"]))
+        for trial in trials
+        if trial["family"] in words and "linear_output" in trial["accuracy"]
+    ][:2]
+
+
 def _contents(document: dict[str, Any]) -> dict[str, Any]:
     trials = document["trials"]
     finished = [t for t in trials if t["status"] == "finished"]
@@ -148,27 +172,29 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
         words.append("--quick")
     if len(seeds) > 1:
         words += ["--seeds", str(len(seeds))]
-    head = _words.ACCURACIES.get(document["headline"], (document["headline"], document["headline"]))
+    few = document["protocol"].get("few_labels", "few")
+    num_collapsed = sum(t["collapsed"] for t in finished)
     return {
         "version": document["spherometer"],
         "study": document["study"],
         "quick": document["quick"],
         "data": document["data"],
-        "headline": head[0],
+        "headline": _words.accuracy(document["headline"], few)[0],
         "num_trained": len(trained),
         "num_configurations": len({t["name"] for t in trained}),
         "num_failed": sum(t["status"] == "failed" for t in trials),
-        "num_collapsed": sum(t["collapsed"] for t in finished),
+        "num_collapsed": num_collapsed,
         "seeds": seeds,
         "measured_on": document["protocol"].get("measured_on", "held-out images"),
         "baselines": baselines,
         "raw": roles.get("Raw pixels"),
         "untrained": roles.get("Untrained encoder"),
+        "ceiling": _ceiling(finished),
         "findings": [{**row, "look": _VERDICTS.get(row["verdict"], "open")} for row in document["findings"]],
         "best": _best(document),
         "relations": _relations(document),
-        "selections": _selections(document),
-        "selection_set": _words.SETS.get(_selection_group(document) or "", ""),
+        "selections": _selections(document, num_collapsed),
+        "selection_set": _words.SETS.get((_selection_group(document) or "") if num_collapsed else "all", ""),
         "trajectories": document["trajectories"],
         "measures": [_words.MEASURES[k] for k in _trials.measures(trials) if k in _words.MEASURES],
         "table": _trials.page_table(document),

@@ -38,7 +38,7 @@ def page_table(document: dict[str, Any]) -> dict[str, Any]:
     trials = _order(document)
     metrics = measures(trials)
     accuracies = _seen(trials, "accuracy", list(_words.ACCURACIES))
-    headline = document["headline"]
+    headline, few = document["headline"], document["protocol"].get("few_labels", "few")
     others = [name for name in accuracies if name != headline]
     rows = []
     for rank, trial in enumerate(trials, 1):
@@ -72,10 +72,10 @@ def page_table(document: dict[str, Any]) -> dict[str, Any]:
         label, better, meaning, _ = _words.MEASURES.get(name, (name, "", name, ""))
         heads.append({"name": label, "arrow": _ARROWS.get(better, ""), "long": meaning})
     for name in others:
-        long, short = _words.ACCURACIES.get(name, (name, name))
+        long, short = _words.accuracy(name, few)
         heads.append({"name": short, "arrow": "↑", "long": f"{long}: accuracy on test images"})
     groups = [
-        (_words.ACCURACIES.get(headline, (headline,))[0], 2),
+        (_words.accuracy(headline, few)[0], 2),
         ("Measured without labels", len(metrics)),
         ("Other accuracies on test images", len(others)),
     ]
@@ -88,7 +88,7 @@ def csv_table(document: dict[str, Any]) -> bytes:
     metrics = measures(trials)
     accuracies = _seen(trials, "accuracy", list(_words.ACCURACIES))
     settings = sorted({name for trial in trials for name in trial["config"]})
-    header = ["key", "name", "family", "seed", "status", "message", "collapsed"]
+    header = ["key", "name", "family", "seed", "status", "message", "collapsed", "info_nce"]
     header += [f"config.{name}" for name in settings]
     for name in metrics:
         header += [name, f"{name}_low", f"{name}_high"]
@@ -96,7 +96,7 @@ def csv_table(document: dict[str, Any]) -> bytes:
         header += [f"{name}_validation", f"{name}_test", f"{name}_test_low", f"{name}_test_high"]
     rows = []
     for trial in trials:
-        row = [trial[name] for name in header[:7]]
+        row = [trial.get(name) for name in header[:8]]
         row += [trial["config"].get(name) for name in settings]
         for name in metrics:
             row += _ends(trial["metrics"].get(name))

@@ -22,6 +22,9 @@ FAMILIES = {
     "raw_pixels": "raw pixels",
 }
 
+# order of the criteria of selection
+CRITERIA = ("sum", "alignment", "uniformity", "info_nce", "rankme", "chance")
+
 SETS = {
     "all": "All encoders",
     "non_collapsed": "Without collapsed encoders",
@@ -29,6 +32,13 @@ SETS = {
     "without_info_nce": "Without the contrastive family",
     "without_combination": "Without the combinations",
 }
+
+
+def accuracy(name: str, few: object) -> tuple[str, str]:
+    """Long and short name of an accuracy; ``few`` is the number of labels of the probes with few."""
+    long, short = ACCURACIES.get(name, (name, name))
+    return (long.replace("few labels", f"{few} labels"), short.replace("few labels", f"{few} labels"))
+
 
 # key: (name, better, meaning, baseline)
 MEASURES = {

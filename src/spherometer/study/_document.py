@@ -47,8 +47,7 @@ def document(
         "headline": HEADLINE,
         "relation": {name: _tables.relations(trained, name) for name in ACCURACIES},
         "selection": {
-            "all": _tables.selection(trained, protocol),
-            "non_collapsed": _tables.selection([each for each in trained if not each["collapsed"]], protocol),
+            which: _tables.selection(part, protocol) for which, part in _tables.sets(trained).items()
         },
         "best": _tables.best(trials),
         "sweep": _tables.sweep(tasks, trained),

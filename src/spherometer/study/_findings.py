@@ -77,12 +77,10 @@ def _compared(first: dict[str, Any], second: dict[str, Any], pair: tuple[float, 
 def _sets(document: dict[str, Any]) -> list[tuple[str, str]]:
     """The sets of encoders that claims are made about; one when none collapsed."""
     collapsed = sum(trial["collapsed"] for trial in document["trials"])
-    if not collapsed:
-        return [("all", "all encoders (none collapsed)")]
-    return [
-        ("all", "all encoders"),
-        ("non_collapsed", f"encoders that did not collapse (all but {collapsed})"),
-    ]
+    sets = [("all", "all encoders" if collapsed else "all encoders (none collapsed)")]
+    if collapsed:
+        sets.append(("non_collapsed", f"encoders that did not collapse (all but {collapsed})"))
+    return [*sets, ("without_single_terms", "encoders left when those with one term alone are out")]
 
 
 def _relation_findings(document: dict[str, Any]) -> list[dict[str, str]]:
@@ -208,7 +206,8 @@ def _selection_findings(document: dict[str, Any]) -> list[dict[str, str]]:
     found = []
     for which, who in _sets(document):
         choices = document["selection"][which]
-        total, chance, rankme = (choices.get(name) for name in ("sum", "chance", "rankme"))
+        total, chance = choices.get("sum"), choices.get("chance")
+        rankme, info_nce = choices.get("rankme"), choices.get("info_nce")
         if total is None or chance is None:
             continue
         low, high = total["rank_correlation"]["interval"] or (-1.0, 1.0)
@@ -220,15 +219,21 @@ def _selection_findings(document: dict[str, Any]) -> list[dict[str, str]]:
         )
         claim = f"Among {who}, choosing by alignment + uniformity, without a label, is better than chance."
         found.append(_finding(claim, verdict, evidence))
-        if rankme is None:
-            continue
-        other_low, other_high = rankme["rank_correlation"]["interval"] or (-1.0, 1.0)
-        verdict = "unclear"
-        if low > other_high or high < other_low:
-            verdict = "shown" if low > other_high else "not shown"
-        claim = f"Among {who}, alignment + uniformity orders encoders better than RankMe."
-        found.append(_finding(claim, verdict, f"{_spoken(total)} {_spoken(rankme)}"))
+        for other, name in ((rankme, "RankMe"), (info_nce, "the InfoNCE loss")):
+            if other is not None:
+                found.append(_orders_better(who, total, other, name))
     return found
+
+
+def _orders_better(who: str, total: dict[str, Any], other: dict[str, Any], name: str) -> dict[str, str]:
+    """Cautious: the two intervals must not overlap, although both come from the same encoders."""
+    low, high = total["rank_correlation"]["interval"] or (-1.0, 1.0)
+    other_low, other_high = other["rank_correlation"]["interval"] or (-1.0, 1.0)
+    verdict = "unclear"
+    if low > other_high or high < other_low:
+        verdict = "shown" if low > other_high else "not shown"
+    claim = f"Among {who}, alignment + uniformity orders encoders better than {name}."
+    return _finding(claim, verdict, f"{_spoken(total)} {_spoken(other)}")
 
 
 def _trajectories(document: dict[str, Any]) -> dict[str, str] | None:

@@ -39,7 +39,7 @@ def _start(order: Order) -> _Worker:
     owner = uuid.uuid4().hex[:12]
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the worker
     process = subprocess.Popen(
-        [sys.executable, "-m", "spherometer.study._worker"],
+        [sys.executable, "-c", "from spherometer.study._worker import main; main()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=errors,

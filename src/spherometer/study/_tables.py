@@ -45,12 +45,31 @@ def _relation(trials: list[Trial], name: str) -> dict[str, Any]:
         return {"refused": str(error)}
 
 
+def sets(trained: list[Trial]) -> dict[str, list[Trial]]:
+    """The encoders that relation and selection look at.
+
+    Runs with alignment or uniformity as their only term lie at the ends of the plane and are bad: they alone
+    could make a relation, so it is also shown without them, whether they collapsed altogether or not.
+    """
+    return {
+        "all": trained,
+        "non_collapsed": [trial for trial in trained if not trial["collapsed"]],
+        "without_single_terms": [trial for trial in trained if not _is_single_term(trial)],
+    }
+
+
+def _is_single_term(trial: Trial) -> bool:
+    config = trial["config"]
+    has_both = bool(config["align_weight"]) and bool(config["uniform_weight"])
+    return trial["family"] == "align_uniform" and not has_both
+
+
 def relations(trained: list[Trial], name: str) -> dict[str, Any]:
     """Relation of alignment and uniformity to one accuracy, over all encoders and over parts of them."""
-    sets = {"all": trained, "non_collapsed": [trial for trial in trained if not trial["collapsed"]]}
+    parts = sets(trained)
     for family in FAMILIES:
-        sets[f"without_{family}"] = [trial for trial in trained if trial["family"] != family]
-    return {which: _relation(trials, name) for which, trials in sets.items()}
+        parts[f"without_{family}"] = [trial for trial in trained if trial["family"] != family]
+    return {which: _relation(trials, name) for which, trials in parts.items()}
 
 
 def selection(trials: list[Trial], protocol: Protocol) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A worker process: takes tasks from the queue until all are finished.
 
-Started as ``python -m spherometer.study._worker`` with one line of JSON on its standard input, which the
+Started as a fresh interpreter that calls ``main``, with one line of JSON on its standard input, which the
 parent then keeps open: when the parent is gone, however it went, the line ends, and so does the worker.
 """
 
@@ -98,7 +98,8 @@ def _first_line() -> str:
     return line.decode()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """What the process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends us
     told = order_from_json(_first_line())
     threading.Thread(target=_end_with_the_parent, daemon=True).start()

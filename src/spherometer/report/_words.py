@@ -28,6 +28,7 @@ CRITERIA = ("sum", "alignment", "uniformity", "info_nce", "rankme", "chance")
 SETS = {
     "all": "All encoders",
     "non_collapsed": "Without collapsed encoders",
+    "without_single_terms": "Without alignment alone and uniformity alone",
     "without_align_uniform": "Without the align + uniform family",
     "without_info_nce": "Without the contrastive family",
     "without_combination": "Without the combinations",

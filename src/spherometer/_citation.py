@@ -101,6 +101,7 @@ _SOURCES = {
     "InfoNCELoss": _INFO_NCE,
     "nt_xent_loss": _SIMCLR,
     "NTXentLoss": _SIMCLR,
+    "CombinedLoss": _OURS,
     "spherometer": _OURS,
 }
 

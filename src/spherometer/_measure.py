@@ -19,11 +19,12 @@ from spherometer._results import Evaluation, Measurement
 from spherometer.metrics import _jackknife, _spectrum
 from spherometer.metrics._alignment import pair_distances
 from spherometer.metrics._labels import class_codes
-from spherometer.metrics._neighbors import class_tolerance, purity_samples
+from spherometer.metrics._neighbors import class_tolerance, purity
 
 _Z = 1.959963984540054  # 97.5 % of the normal law
 _U_STATISTIC = "exact variance of the U-statistic"
 _MEAN = "standard error of the mean"
+_ROWS = "jackknife over rows"
 _JACKKNIFE = f"jackknife over {_jackknife.NUM_GROUPS} groups of rows"
 
 
@@ -58,7 +59,8 @@ def measure(
     Returns:
         An Evaluation: ``e["uniformity"].value``, ``.interval``, ``.baseline``; ``print(e)`` for a table.
         Intervals: the exact variance of the U-statistic for uniformity (None for N < 4), the standard error
-        for means, a jackknife over 20 interleaved groups for the rest (None for N < 40, or more than 512
+        for alignment, the influence of each pair for cross-uniformity, a jackknife over rows for neighbor
+        purity, and over 20 interleaved groups of rows for the rest (None for N < 40, or more than 512
         directions). They say how much the value would vary with other rows drawn in the same way.
 
     Raises:
@@ -317,14 +319,18 @@ def _add_labels(
     if num <= k:
         notes.append(f"neighbor_purity left out: k = {k} neighbours need more than {num} labelled rows.")
     else:
-        samples = purity_samples("measure", rows, codes, k)
+        share, error = purity("measure", rows, codes, k)
+        value = float(share)
+        interval = None
+        if error:  # no row differs: nothing to judge the spread by
+            interval = (max(value - _Z * error, 0.0), min(value + _Z * error, 1.0))
         found["neighbor_purity"] = Measurement(
             name="neighbor_purity",
-            value=float(samples.mean()),
-            interval=_mean_interval(samples, 0.0, 1.0),
+            value=value,
+            interval=interval,
             baseline={"unrelated labels": same / (num * (num - 1))},
             num=num,
-            settings={"k": k, "normalize": normalize, "interval": _MEAN},
+            settings={"k": k, "normalize": normalize, "interval": _ROWS if interval else None},
             better="higher",
             label=f"Neighbor purity (k = {k})",
         )

@@ -46,20 +46,33 @@ def _labelled(
     return checked, rows, codes.to(rows.device)
 
 
-def purity_samples(function: str, rows_ND: Tensor, codes_N: Tensor, k: int) -> Tensor:
-    """Share of the k nearest other rows that have the row's own class [N], float64."""
-    if k >= len(rows_ND):
+def purity(function: str, rows_ND: Tensor, codes_N: Tensor, k: int) -> tuple[Tensor, float | None]:
+    """Mean share of the k nearest other rows that have the row's own class, and its standard error.
+
+    The error is the jackknife's: without row r, the rows that had it as a neighbour get their next one.
+    It is None where there is no next one.
+    """
+    num = len(rows_ND)
+    if k >= num:
         _checks.refuse(
             UndefinedError,
             function,
             "k",
             "be smaller than the number of rows",
             "a row has only N - 1 neighbours",
-            f"k = {k} for {len(rows_ND)} rows",
-            f"Pass k={len(rows_ND) - 1} or less",
+            f"k = {k} for {num} rows",
+            f"Pass k={num - 1} or less",
         )
-    indices, _ = pairs.nearest(rows_ND, k)
-    return (codes_N[indices] == codes_N[:, None]).to(torch.float64).mean(dim=1)
+    indices, _ = pairs.nearest(rows_ND, min(k + 1, num - 1))
+    same = (codes_N[indices] == codes_N[:, None]).to(torch.float64)
+    shares_N = same[:, :k].mean(dim=1)
+    if k + 1 >= num:
+        return shares_N.mean(), None
+    change = (same[:, k:] - same[:, :k]) / k
+    changes_N = shares_N.new_zeros(num).index_add_(0, indices[:, :k].flatten(), change.flatten())
+    without_N = (shares_N.sum() - shares_N + changes_N) / (num - 1)
+    variance = (without_N - without_N.mean()).square().sum() * (num - 1) / num
+    return shares_N.mean(), float(variance.sqrt())
 
 
 def class_tolerance(rows_ND: Tensor, codes_N: Tensor) -> Tensor:
@@ -113,7 +126,7 @@ def neighbor_purity(
     """
     _checks.whole("neighbor_purity", "k", k)
     checked, rows_ND, codes_N = _labelled("neighbor_purity", z, labels, normalize=normalize, nan=nan)
-    return checked.scalar(purity_samples("neighbor_purity", rows_ND, codes_N, int(k)).mean())
+    return checked.scalar(purity("neighbor_purity", rows_ND, codes_N, int(k))[0])
 
 
 def tolerance(

@@ -138,12 +138,13 @@ def correlation(a: Array, b: Array, weights: Array | None = None) -> Array:
     """Weighted Pearson correlation along the last axis; NaN where one side is constant."""
     w = np.ones_like(a) if weights is None else weights
     w = w / w.sum(axis=-1, keepdims=True)
+    floor_a, floor_b = (1e-14 * np.abs(values).max(axis=-1) for values in (a, b))
     a = a - (w * a).sum(axis=-1, keepdims=True)
     b = b - (w * b).sum(axis=-1, keepdims=True)
-    aa, bb, ab = (w * a * a).sum(-1), (w * b * b).sum(-1), (w * a * b).sum(-1)
-    product = np.sqrt(aa) * np.sqrt(bb)
-    flat = product <= 1e-14 * np.abs(a).max(axis=-1) * np.abs(b).max(axis=-1)
-    return np.where(flat, np.nan, np.clip(ab / np.where(flat, 1.0, product), -1.0, 1.0))
+    spread_a, spread_b = np.sqrt((w * a * a).sum(-1)), np.sqrt((w * b * b).sum(-1))
+    flat = (spread_a <= floor_a) | (spread_b <= floor_b)
+    quotient = (w * a * b).sum(-1) / np.where(flat, 1.0, spread_a * spread_b)
+    return np.where(flat, np.nan, np.clip(quotient, -1.0, 1.0))
 
 
 def ranks(values: Array, weights: Array | None = None) -> Array:

@@ -224,9 +224,9 @@ def _regret(goodness: Array, performance: Array, weights: Array) -> Array:
     drawn = weights > 0
     top = np.where(drawn, goodness, -np.inf).max(axis=1, keepdims=True)
     picked = np.where(drawn & (goodness == top), weights, 0.0)
-    mean = (picked * performance).sum(axis=1) / picked.sum(axis=1)
-    regret: Array = np.where(drawn, performance, -np.inf).max(axis=1) - mean
-    return np.maximum(regret, 0.0)
+    best = np.where(drawn, performance, -np.inf).max(axis=1, keepdims=True)
+    regret: Array = (picked * (best - performance)).sum(axis=1) / picked.sum(axis=1)
+    return regret
 
 
 def _interval(values: Array, num_groups: int) -> list[float] | None:

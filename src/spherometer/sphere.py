@@ -54,8 +54,9 @@ class _Normalize(torch.autograd.Function):
         x, z = ctx.saved_tensors
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=ctx.eps)
         tangential = grad - z * (grad * z).sum(dim=-1, keepdim=True)
-        alive = (z != 0).any(dim=-1, keepdim=True)
-        return torch.where(alive, tangential / norm, torch.zeros_like(grad)), None
+        # 1, or 0 for a row of zeros; a comparison of all entries would cost more than the rest together
+        alive = torch.linalg.vector_norm(z.detach(), dim=-1, keepdim=True).round_()
+        return tangential * (alive / norm).masked_fill(alive == 0, 0), None
 
 
 def normalize(x: Tensor, *, eps: float = _EPS) -> Tensor:

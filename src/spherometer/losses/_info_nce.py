@@ -22,13 +22,14 @@ from spherometer.losses import _views
 
 def _cosines(x: Tensor, y: Tensor) -> Tensor:
     """x_i . y_i of unit (or zero) rows, by differences, as float64 [N]."""
-    lengths = (x.detach() != 0).any(dim=1).double() + (y.detach() != 0).any(dim=1)
-    return (lengths - (x - y).square().sum(dim=1).double()) / 2
+    lengths = [torch.linalg.vector_norm(z.detach(), dim=1).round_() for z in (x, y)]  # 1, or 0 for zeros
+    cosine: Tensor = (lengths[0] + lengths[1] - (x - y).square().sum(dim=1).double()) / 2
+    return cosine
 
 
-def _log1p_exp(difference: Tensor) -> Tensor:
-    """log(1 + exp(d)), accurate for every d; the library's softplus is linear from 20 on."""
-    return -functional.logsigmoid(-difference)
+def _mean_loss(rest: Tensor, positive: Tensor) -> Tensor:
+    """Mean of log(1 + exp(rest - positive)), accurate everywhere (softplus turns linear at 20)."""
+    return -functional.logsigmoid(positive - rest).mean()
 
 
 def _scale(function: str, temperature: float | Tensor) -> float | Tensor:
@@ -57,7 +58,7 @@ def _info_nce(
         for x, y in itertools.combinations(_views.on_sphere(views), 2):
             positive = _cosines(x, y) * scale
             rows, columns = pairs.masked_logsumexp(x, y, scale, skip=(0,))
-            losses.append(_log1p_exp(torch.stack([rows, columns]) - positive).mean())
+            losses.append(_mean_loss(torch.stack([rows, columns]), positive))
             positives.append(positive.detach().mean())
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
         positive = positives[0] if len(positives) == 1 else torch.stack(positives).mean()
@@ -81,7 +82,7 @@ def _nt_xent(
         else:
             positives = _all_positives(z) * scale
             rest = _without_each(negatives, positives)
-        loss = _log1p_exp(rest - positives).mean()
+        loss = _mean_loss(rest, positives)
     terms = _terms(loss, positives.detach().mean(), num_views * num - 1)
     return _views.result(loss, views[0]), terms
 

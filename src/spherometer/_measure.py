@@ -241,7 +241,7 @@ def _add_spectrum(
     found: dict[str, Measurement], notes: list[str], rows_ND: Tensor, unit_ND: Tensor, *, normalize: bool
 ) -> None:
     num, dim = rows_ND.shape
-    rest = num - num / _jackknife.NUM_GROUPS
+    rest = num - num // _jackknife.NUM_GROUPS
     directions = float(min(num, dim))
 
     def spectra(rows: Tensor, exponent: int, *, centred: bool) -> tuple[Tensor, list[Tensor] | None]:
@@ -258,7 +258,7 @@ def _add_spectrum(
     found["wasserstein_uniformity"] = Measurement(
         name="wasserstein_uniformity",
         value=value,
-        interval=_jackknife_interval(wasserstein, value, left_out, 0.0, math.sqrt(2)),
+        interval=_jackknife_interval(wasserstein, value, left_out, num, high=math.sqrt(2)),
         baseline={"uniform law, this n": _expected_wasserstein(num, dim), "one point": math.sqrt(2)},
         num=num,
         settings={"normalize": normalize, "interval": _JACKKNIFE if left_out else None},
@@ -285,7 +285,7 @@ def _add_spectrum(
         found[name] = Measurement(
             name=name,
             value=value,
-            interval=_jackknife_interval(function, value, left_out, 1.0, most),
+            interval=_jackknife_interval(function, value, left_out, num, low=1.0, high=most),
             baseline={"all directions": most},
             num=num,
             settings={"normalize": False, "interval": _JACKKNIFE if left_out else None},
@@ -295,11 +295,18 @@ def _add_spectrum(
 
 
 def _jackknife_interval(
-    function: Callable[[Tensor], Tensor], value: float, left_out: list[Tensor] | None, low: float, high: float
+    function: Callable[[Tensor], Tensor],
+    value: float,
+    left_out: list[Tensor] | None,
+    num: int,
+    *,
+    low: float = 0.0,
+    high: float,
 ) -> tuple[float, float] | None:
     if left_out is None:
         return None
-    return _jackknife.interval(value, [float(function(each)) for each in left_out], low, high)
+    values = [float(function(each)) for each in left_out]
+    return _jackknife.interval(value, values, num, low=low, high=high)
 
 
 def _add_labels(
@@ -340,10 +347,10 @@ def _add_labels(
     value = float(class_tolerance(rows, codes))
     interval = None
     if num >= 2 * _jackknife.NUM_GROUPS:
-        group = torch.arange(num, device=rows.device) % _jackknife.NUM_GROUPS
+        group = _jackknife.group_of_rows(num).to(rows.device)
         kept = [group != left for left in range(_jackknife.NUM_GROUPS)]
         values = [float(class_tolerance(rows[each], codes[each])) for each in kept]
-        interval = _jackknife.interval(value, values, -1.0, 1.0)
+        interval = _jackknife.interval(value, values, num, low=-1.0, high=1.0)
     everyone = float(class_tolerance(rows, torch.zeros_like(codes)))
     found["tolerance"] = Measurement(
         name="tolerance",

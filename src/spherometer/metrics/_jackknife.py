@@ -1,6 +1,7 @@
 """Intervals of spectrum metrics: leave out one group of rows at a time.
 
-The groups interleave (row i is in group i mod G), so that sorted files do not put a class into one group.
+The groups interleave (row i is in group i mod G), so that sorted files do not put a class into one group;
+they are equally long, because spectra depend on the number of rows: the last N mod G rows are in no group.
 Gram matrices of the groups are computed once; each left-out spectrum is a difference of sums.
 
 Shapes: N rows, D dimensions, K = min(N, D), G groups.
@@ -34,29 +35,38 @@ def left_out_singular_values(rows_ND: Tensor, *, centred: bool, exponent: int) -
     if centred:
         for start, stop in row_ranges(rows_ND):
             shift += scaled_rows(rows_ND[start:stop], exponent).sum(dim=0, keepdim=True) / num
-    grams = shift.new_zeros(NUM_GROUPS, width, width)
-    sums = shift.new_zeros(NUM_GROUPS, width)
-    for group in range(NUM_GROUPS):
-        members = rows_ND[group::NUM_GROUPS]
+    member = group_of_rows(num).to(rows_ND.device)
+    grams = shift.new_zeros(NUM_GROUPS + 1, width, width)
+    sums = shift.new_zeros(NUM_GROUPS + 1, width)
+    for group in range(-1, NUM_GROUPS):
+        members = rows_ND[member == group]
         for start, stop in row_ranges(members):
             block = scaled_rows(members[start:stop], exponent) - shift
             grams[group] += block.T @ block
             sums[group] += block.sum(dim=0)
+    rest, whole, whole_sum = num - num // NUM_GROUPS, grams.sum(dim=0), sums.sum(dim=0)
     spectra = []
     for group in range(NUM_GROUPS):
-        rest = num - len(range(group, num, NUM_GROUPS))
-        gram, total = grams.sum(dim=0) - grams[group], sums.sum(dim=0) - sums[group]
+        gram, total = whole - grams[group], whole_sum - sums[group]
         if centred:
             gram = gram - torch.outer(total, total) / rest
         spectra.append(torch.linalg.eigvalsh(gram).clamp(min=0).sqrt())
     return spectra
 
 
-def interval(value: float, left_out: Sequence[float], low: float, high: float) -> tuple[float, float] | None:
+def group_of_rows(num: int) -> Tensor:
+    """Group of every row [N]; -1 for the last rows, which are never left out."""
+    row = torch.arange(num)
+    return torch.where(row < num // NUM_GROUPS * NUM_GROUPS, row % NUM_GROUPS, -1)
+
+
+def interval(
+    value: float, left_out: Sequence[float], num: int, *, low: float, high: float
+) -> tuple[float, float] | None:
     """95 % interval around ``value`` from the values without each group, cut to what is possible."""
-    mean = math.fsum(left_out) / len(left_out)
-    variance = math.fsum((each - mean) ** 2 for each in left_out) * (len(left_out) - 1) / len(left_out)
-    half = _T_QUANTILE * math.sqrt(variance)
+    size, mean = num // NUM_GROUPS, math.fsum(left_out) / len(left_out)
+    squares = math.fsum((each - mean) ** 2 for each in left_out)
+    half = _T_QUANTILE * math.sqrt((num - size) / (size * NUM_GROUPS) * squares)
     if not math.isfinite(half):
         return None
     return max(value - half, min(low, value)), min(value + half, max(high, value))

@@ -20,7 +20,7 @@ from torch import Tensor
 from spherometer import _checks
 from spherometer.errors import UndefinedError
 from spherometer.pairs import _dense, _second
-from spherometer.pairs._tiles import SINGLE, full_precision, outside_graphs, walk
+from spherometer.pairs._tiles import LOG2_E, SINGLE, full_precision, outside_graphs, walk
 
 # Largest range of exponents without a shift: exp(-80) and exp(-600) are still normal numbers.
 _RANGE = {torch.float32: 80.0, torch.float64: 600.0}
@@ -28,7 +28,7 @@ _RANGE = {torch.float32: 80.0, torch.float64: 600.0}
 
 @dataclass(frozen=True)
 class Widened:
-    """Centred rows in the form the GEMM wants: [x, 1, -t|x|^2]."""
+    """Centred rows in the form the GEMM wants: [x, 1, -t|x|^2], t standing for t log2(e)."""
 
     z: Tensor  # [N, D + 2]
     t: float
@@ -46,7 +46,7 @@ class Widened:
     def left(self, a: int, b: int) -> Tensor:
         """The other factor, [2t x, -t|x|^2, 1], of rows a:b."""
         z = self.z[a:b]
-        out = torch.mul(z, 2 * self.t)
+        out = torch.mul(z, 2 * LOG2_E * self.t)
         out[:, -2] = z[:, -1]
         out[:, -1] = 1
         return out
@@ -58,14 +58,15 @@ def widen(x: Tensor, centre: Tensor, t: float) -> Widened:
     z = x.new_empty(n, d + 2)
     rows = torch.sub(x, centre, out=z[:, :d])
     z[:, d] = 1
-    torch.mul(rows.square().sum(dim=1), -t, out=z[:, d + 1])
+    z[:, d + 1] = rows.square().sum(dim=1, dtype=torch.float64).mul_(-t * LOG2_E)  # t is not rounded
     return Widened(z, t)
 
 
 def exponent_range(one: Widened, two: Widened | None = None) -> float:
     """Bound of t d^2 over the pairs."""
     low = math.sqrt(max(0.0, -float(one.z[:, -1].min())))
-    return (2 * low if two is None else low + math.sqrt(max(0.0, -float(two.z[:, -1].min())))) ** 2
+    high = low if two is None else math.sqrt(max(0.0, -float(two.z[:, -1].min())))
+    return (low + high) ** 2 / LOG2_E
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,10 @@ def _sums(
     tile: tuple[int, int] | None,
 ) -> Sums:
     """One pass over the tiles; ``wanted``: gradients for x, y and t. ``own`` adds the N self pairs."""
+    if y is None and tile is None and len(x) <= SINGLE:
+        whole = _whole(x, t, own, wanted)
+        if whole is not None:
+            return whole
     centre = x.mean(dim=0) if y is None else (x.mean(dim=0) + y.mean(dim=0)) / 2
     one = widen(x, centre, t)
     two = one if y is None else widen(y, centre, t)
@@ -108,29 +113,16 @@ def _sums(
         wide = _sums(x.double(), None if y is None else y.double(), t, own, wanted, tile)
         raw_x, raw_y = (None if raw is None else raw.mul_(wide.factor).float() for raw in wide.raw)
         return Sums(wide.log_total, (raw_x, raw_y), torch.ones_like(wide.factor), wide.slope)
-    need_x = wanted[0] or wanted[2]
-    need_y = y is not None and (wanted[1] or wanted[2])
-    single = tile is None and y is None and len(x) <= SINGLE
-    if single and span <= _RANGE[x.dtype]:
-        k = torch.mm(one.left(0, len(x)), one.z.T).exp_()
-        k.fill_diagonal_(0)
-        total, shift = k.sum().double(), 0.0
-        raw_x = None
-        if need_x:
-            across = torch.mm(k, one.summed)
-            raw_x = torch.addcmul(across[:, :-1], across[:, -1:], one.x, value=-1)
-        raw_y = None
-    else:
-        at = x.new_zeros(x.shape[1] + 1, len(x)) if need_x else None
-        bt = x.new_zeros(x.shape[1] + 1, len(two.z)) if need_y else None
-        total, shift = _tiled(one, two, at if y is None else bt, at, y is None, span, tile)
-        raw_x = None if at is None else _finish(at, one)
-        raw_y = None if bt is None else _finish(bt, two)
-        del at, bt
-    log_total = total.log() + shift
-    if own:
-        log_total = torch.logaddexp(log_total, log_total.new_tensor(math.log(len(x))))
+    at = x.new_zeros(x.shape[1] + 1, len(x)) if wanted[0] or wanted[2] else None
+    bt = None
+    if y is not None and (wanted[1] or wanted[2]):
+        bt = x.new_zeros(x.shape[1] + 1, len(two.z))
+    total, shift = _tiled(one, two, at if y is None else bt, at, y is None, span, tile)
+    raw_x = None if at is None else _finish(at, one)
+    raw_y = None if bt is None else _finish(bt, two)
+    del at, bt
     # d log S / d x_i = 2t raw_i / S, twice that when row i is on both sides
+    log_total = _with_own(total.log() + shift, len(x) if own else 0)
     factor = (shift - log_total).exp() * ((4 if y is None else 2) * t)
     slope = None
     if wanted[2]:  # log S depends on sqrt(t) x alone: 2 t d/dt = sum_i x_i . d/dx_i
@@ -140,6 +132,28 @@ def _sums(
             slope = slope + dot(two.x, raw_y)
         slope = slope * factor / (2 * t)
     return Sums(log_total, (raw_x if wanted[0] else None, raw_y if wanted[1] else None), factor, slope)
+
+
+def _with_own(log_total: Tensor, num: int) -> Tensor:
+    """Add ``num`` self pairs, each of value 1."""
+    return torch.logaddexp(log_total, log_total.new_tensor(math.log(num))) if num else log_total
+
+
+def _whole(x: Tensor, t: float, own: bool, wanted: tuple[bool, bool, bool]) -> Sums | None:
+    """A small set as one tile without bookkeeping; None where the range of exponents needs more care."""
+    rows = x - x.mean(dim=0)
+    k = torch.mm(rows * (2 * t * LOG2_E), rows.T)
+    half = k.diagonal() * 0.5
+    if 4 * float(half.amax()) > _RANGE[x.dtype] * LOG2_E:
+        return None
+    k.sub_(half).sub_(half.unsqueeze(1)).exp2_().fill_diagonal_(0)
+    log_total = _with_own(k.sum().double().log(), len(x) if own else 0)
+    factor = (-log_total).exp() * (4 * t)
+    raw = slope = None
+    if wanted[0] or wanted[2]:
+        raw = torch.addcmul(torch.mm(k, rows), k.sum(dim=1, keepdim=True), rows, value=-1)
+        slope = dot(rows, raw) * factor / (2 * t) if wanted[2] else None
+    return Sums(log_total, (raw if wanted[0] else None, None), factor, slope)
 
 
 def _tiled(

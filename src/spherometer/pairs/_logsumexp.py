@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spherometer.pairs import _dense, _second
 from spherometer.pairs._gaussian import dot
-from spherometer.pairs._tiles import SINGLE, Block, full_precision, outside_graphs, walk
+from spherometer.pairs._tiles import LOG2_E, SINGLE, Block, full_precision, outside_graphs, walk
 
 # Largest |logit| whose exp is taken without a shift. Above 40 float32 logits are off by more than 2e-6.
 _PLAIN = {torch.float32: 40.0, torch.float64: 300.0}
@@ -40,7 +40,7 @@ class _Logits:
         self.single = tile is None and self.plain and len(self.x) * len(self.y) <= SINGLE * SINGLE
 
     def left(self, a: int, b: int) -> Tensor:
-        return self.x[a:b] * self.scale
+        return (self.x[a:b].double() * (self.scale * LOG2_E)).to(self.x.dtype)  # the scale is not rounded
 
     def blocks(self) -> Any:
         return walk(
@@ -55,7 +55,7 @@ class _Logits:
 
     def whole(self) -> Tensor:
         """All values as one tile, for small sets."""
-        k = torch.mm(self.left(0, len(self.x)), self.y.T).exp_()
+        k = torch.mm(self.left(0, len(self.x)), self.y.T).exp2_()
         for offset in self.skip:
             if -len(self.x) < offset < len(self.y):
                 k.diagonal(offset).zero_()

@@ -1,7 +1,8 @@
 """The walk over all pairs: one tile of exponents at a time, in one reused buffer.
 
-A tile is ``left(a, b) @ right[c:d].T`` followed by ``exp`` in place. A symmetric walk visits the tiles on
-and above the diagonal only; an entry above the diagonal stands for its mirror image too.
+A tile is ``left(a, b) @ right[c:d].T``, exponents to the base 2, followed by ``exp2`` in place: on some CPUs
+that is three times faster than ``exp``; factors carry log2(e). A symmetric walk visits the tiles on and
+above the diagonal only; an entry above the diagonal stands for its mirror image too.
 
 Shapes: N rows, M columns, P width of the GEMM.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,9 +20,11 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-TILE = (256, 1024)  # rows x columns; on a CPU anything from 256 x 512 to 1024 x 1024 is equally fast
+TILE = (256, 512)  # rows x columns; on a CPU 256 x 256 to 512 x 1024 are equally fast
 WIDE_TILE = (1024, 1024)  # on devices where a launch costs as much as a small tile
-SINGLE = 768  # sets up to here are one tile
+SINGLE = 384  # sets up to here are one tile
+
+LOG2_E = math.log2(math.e)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -73,13 +77,13 @@ def walk(
     """Visit every pair; ``skip`` lists the diagonals j - i that are left out.
 
     Args:
-        left: ``left(a, b)`` gives the factor [b - a, P] of rows a:b.
+        left: ``left(a, b)`` gives the factor [b - a, P] of rows a:b, times log2(e).
         right: [M, P] factor of the columns.
         num: number of rows N.
         symmetric: rows and columns are the same set and the exponents are symmetric.
         skip: diagonals whose value becomes 0 (or -inf in raw exponents): never subtracted afterwards.
         tile: rows and columns of a tile; None: by the device.
-        exponentiate: yield exp(exponents); otherwise the exponents themselves.
+        exponentiate: yield exp(exponents); otherwise the natural exponents themselves.
     """
     tile = tile or tile_for(right.device)
     rows, columns = tile[0], (max(tile) if symmetric else tile[1])
@@ -92,7 +96,9 @@ def walk(
         values = buffer[: (b - a) * (d - c)].view(b - a, d - c)
         torch.mm(factor, right[c:d].T, out=values)
         if exponentiate:
-            values.exp_()
+            values.exp2_()
+        else:
+            values.mul_(1 / LOG2_E)
         for offset in skip:
             inside = offset + a - c
             if a - b < inside < d - c:
@@ -107,21 +113,25 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-@functools.cache
-def _disabled(function: Callable[..., object]) -> Callable[..., object]:
-    return torch.compiler.disable(function)  # type: ignore[no-untyped-call, no-any-return]
-
-
 def outside_graphs(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Break the graph of torch.compile around a function: compiled tiles were slower (1.1 to 1.75 times).
 
-    As ``torch.compiler.disable``, without importing the compiler (seconds) before somebody compiles.
+    As ``torch.compiler.disable``, which would import the compiler (seconds) before anybody compiles.
     """
+    disabled: list[Callable[_P, _R]] = []
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        if torch.compiler.is_compiling():
-            return _disabled(function)(*args, **kwargs)  # type: ignore[return-value]
-        return function(*args, **kwargs)
+        if not disabled:
+            if "torch._dynamo" not in sys.modules:
+                return function(*args, **kwargs)
+            disabled.append(_disable(function, call))
+        return disabled[0](*args, **kwargs)
 
+    call._torchdynamo_disable = True  # type: ignore[attr-defined]  # not inlined into a traced frame
     return call
+
+
+def _disable(function: Callable[_P, _R], call: Callable[_P, _R]) -> Callable[_P, _R]:
+    torch._dynamo.decorators.skip(call)  # nor traced itself
+    return torch.compiler.disable(function)  # type: ignore[no-any-return, no-untyped-call]

@@ -54,7 +54,7 @@ def _ring(axes: Axes, panel: Mapping[str, Any], classes: Sequence[Any]) -> None:
             zorder=3,
         )
     axes.set_xlim(-1.56, 1.56)
-    axes.set_ylim(-1.86, 1.56)
+    axes.set_ylim(-1.86, 1.95)
     axes.set_aspect("equal")
     axes.set_axis_off()
 
@@ -99,12 +99,14 @@ def circle(panels: Sequence[Mapping[str, Any]]) -> Figure:
     for column, panel in enumerate(panels):
         ring, below = grid[0][column], grid[1][column]
         _ring(ring, panel, classes)
-        ring.set_title(plain(panel["name"]), loc="center")
+        ring.text(
+            0, 1.72, plain(panel["name"], 30), ha="center", fontsize=11, fontweight="bold", in_layout=False
+        )
         words = (
             f"accuracy {100 * float(panel['accuracy']):.0f} %, alignment {float(panel['alignment']):.2f}, "
             f"uniformity {float(panel['uniformity']):.2f}"
         ).replace("-", "\N{MINUS SIGN}")
-        ring.text(0, -1.82, words, ha="center", fontsize=8.5, color=MUTED)
+        ring.text(0, -1.82, words, ha="center", fontsize=8.5, color=MUTED, in_layout=False)
         _distances(below, panel)
         top = max(top, below.get_ylim()[1])
     for column in range(len(panels)):

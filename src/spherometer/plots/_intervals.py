@@ -21,7 +21,7 @@ def intervals(measurements: Mapping[str, Mapping[str, Any]]) -> Figure:
         A figure of one strip per measurement.
     """
     shown = {name: one for name, one in measurements.items() if isinstance(one.get("value"), (int, float))}
-    figure = new_figure(8.4, 0.5 + 0.95 * max(1, len(shown)))
+    figure = new_figure(8.4, 0.5 + 1.05 * max(1, len(shown)))
     if not shown:
         return figure
     for axes, (name, one) in zip(
@@ -46,7 +46,7 @@ def intervals(measurements: Mapping[str, Mapping[str, Any]]) -> Figure:
             )
         arrow = {"lower": "  (← better)", "higher": "  (→ better)"}.get(one.get("better") or "", "")
         axes.set_title(plain(one.get("label") or name) + arrow, fontsize=9.5)
-        axes.set_ylim(-1, 1)
+        axes.set_ylim(-1.7, 1)
         axes.margins(x=0.2)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.transforms import Bbox
 
-from spherometer.plots._style import INK
+from spherometer.plots._style import INK, freeze
 
 _RADII = (16.0, 28.0, 44.0, 64.0, 90.0, 120.0)
 _ANGLES = tuple(range(0, 360, 20))
@@ -34,8 +34,8 @@ def place_labels(
     """
     figure = axes.figure.get_figure(root=True)
     assert figure is not None
+    freeze(figure)
     canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
     renderer = canvas.get_renderer()
     scale = figure.dpi / 72
     inside = axes.get_window_extent(renderer)

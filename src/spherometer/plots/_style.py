@@ -79,9 +79,18 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
         with rc_context():
             matplotlib.rcdefaults()  # a user's matplotlibrc does not change our bytes
             with rc_context(_SETTINGS):
-                return draw(*args, **kwargs)
+                figure = draw(*args, **kwargs)
+                freeze(figure)
+                return figure
 
     return wrapper
+
+
+def freeze(figure: Figure) -> None:
+    """Keep the spacing as it is now: a second drawing would move things by a hair, and change the bytes."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -91,6 +91,8 @@ def sweep(rows: Sequence[Mapping[str, Any]], *, chance: float | None = None) -> 
         A figure of two panels with one axis of ratios. Repeated ratios are drawn as dots around their mean.
     """
     figure = new_figure(8.2, 6.2)
+    if not rows:
+        return figure
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1))
     places, ticks, names = _positions(rows)
     grouped = _draw(top, places, [float(row["accuracy"]) for row in rows], GREEN, "o")

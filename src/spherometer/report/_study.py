@@ -12,6 +12,7 @@ from spherometer import plots
 from spherometer.report import _document, _format, _page, _trials, _words
 from spherometer.stores import write_file
 
+_FIGURES = ("plane", "sweep", "trajectories", "circle", "selection")
 _VERDICTS = {"shown": "yes", "not shown": "no"}
 
 
@@ -207,7 +208,8 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
 
 def _render(document: dict[str, Any], figures: dict[str, Figure]) -> str:
     contents = _contents(document)
-    contents["figures"] = {name: _page.image(figure) for name, figure in figures.items()}
+    missing = dict.fromkeys(_FIGURES)
+    contents["figures"] = missing | {name: _page.image(figure) for name, figure in figures.items()}
     return _page.fill("study.html", contents)
 
 

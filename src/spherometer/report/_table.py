@@ -19,7 +19,8 @@ def _safe(value: Any) -> Any:
     if isinstance(value, (int, float)):
         return repr(value)
     text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    mark = "'" if text.startswith(_FORMULA) else ""
+    return mark + text.replace("\r", " ").replace("\n", " ")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

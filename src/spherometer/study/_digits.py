@@ -73,7 +73,7 @@ def _run(
     patience: float = PATIENCE,
 ) -> dict[str, Any]:
     _checks.whole(_FUNCTION, "seeds", seeds)
-    jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
+    jobs = _num_cores() if jobs is None else jobs
     _checks.whole(_FUNCTION, "jobs", jobs)
     _check_device(device)
     _check_out(out)
@@ -95,6 +95,12 @@ def _run(
     text = json.dumps(found, sort_keys=True, indent=1, allow_nan=False) + "\n"
     write_atomically(out / "results.json", text.encode())
     return found
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
 
 
 def _check_device(device: str) -> None:

@@ -114,7 +114,9 @@ def task_from_dict(fields: dict[str, Any]) -> Task:
 def protocol(quick: bool) -> Protocol:
     """The shared settings; chosen so that every family's training loss has levelled off, the same for all."""
     recipe = Recipe(epochs=8 if quick else 60, batch_size=128, learning_rate=3e-3)
-    return Protocol(recipe, finetune_epochs=3 if quick else 20, finetune_points=4 if quick else 10)
+    if quick:
+        return Protocol(recipe, finetune_epochs=3, finetune_points=4, few_label_draws=5)
+    return Protocol(recipe, finetune_epochs=20, finetune_points=10)
 
 
 def _align_uniform(align: float, uniform: float, **fields: Any) -> Configuration:

@@ -158,7 +158,8 @@ def _open(optuna: Any, storage: str) -> Any:
         backend = optuna.storages.journal.JournalFileBackend(storage, lock_obj=_JournalLock(path))
         return optuna.storages.JournalStorage(backend)
     wait = {"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else {}
-    return optuna.storages.RDBStorage(storage, engine_kwargs=wait)
+    database = optuna.storages.RDBStorage(storage, engine_kwargs=wait)
+    return optuna.storages.get_storage(database)  # reads finished trials once
 
 
 def _create(optuna: Any, opened: Any) -> int:

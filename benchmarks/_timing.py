@@ -21,7 +21,7 @@ from torch import Tensor
 from spherometer.pairs import _tiles
 
 Work = Callable[[], object]
-ROUNDS = {256: 60, 768: 40, 4096: 9, 16384: 3}
+ROUNDS = {256: 60, 768: 40, 4096: 9, 16384: 2}
 
 
 def unit_rows(num: int, dim: int, seed: int = 0) -> Tensor:

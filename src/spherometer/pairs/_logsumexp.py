@@ -17,30 +17,42 @@ from torch import Tensor
 
 from spherometer.pairs import _dense, _second
 from spherometer.pairs._gaussian import dot
-from spherometer.pairs._tiles import LOG2_E, SINGLE, Block, full_precision, outside_graphs, walk
+from spherometer.pairs._tiles import LOG2_E, Block, full_precision, outside_graphs, walk
 
 # Largest |logit| whose exp is taken without a shift. Above 40 float32 logits are off by more than 2e-6.
 _PLAIN = {torch.float32: 40.0, torch.float64: 300.0}
+_SMALL = 8.0  # scales up to here may be rounded to float32 (logits move by less than 5e-7)
+_SINGLE = 512  # sets up to here are one tile, kept for the backward
 
 
 class _Logits:
     """The exponents scale * x_i . y_j, tile by tile."""
 
     def __init__(
-        self, x: Tensor, y: Tensor | None, scale: float, skip: Sequence[int], tile: tuple[int, int] | None
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        scale: float,
+        skip: Sequence[int],
+        tile: tuple[int, int] | None,
+        bound: float | None = None,
     ) -> None:
-        other = x if y is None else y
-        bound = abs(scale) * _longest(x) * (_longest(other) if y is not None else _longest(x))
+        if bound is None:
+            longest = _longest(x)
+            bound = abs(scale) * longest * (longest if y is None else _longest(y))
+        self.bound = bound
         self.scale, self.skip, self.tile, self.symmetric = scale, skip, tile, y is None
         self.double = x.dtype == torch.float32 and bound > _PLAIN[torch.float32]
         self.plain = bound <= _PLAIN[torch.float64]  # exp needs no shift
         # a factor as wide as the GEMM; float64 where float32 logits would be too coarse
         self.x = x.double() if self.double else x
         self.y = self.x if y is None else (y.double() if self.double else y)
-        self.single = tile is None and self.plain and len(self.x) * len(self.y) <= SINGLE * SINGLE
+        self.single = tile is None and self.plain and len(self.x) * len(self.y) <= _SINGLE * _SINGLE
 
     def left(self, a: int, b: int) -> Tensor:
-        return (self.x[a:b].double() * (self.scale * LOG2_E)).to(self.x.dtype)  # the scale is not rounded
+        if abs(self.scale) <= _SMALL:
+            return self.x[a:b] * (self.scale * LOG2_E)
+        return (self.x[a:b].double() * (self.scale * LOG2_E)).to(self.x.dtype)
 
     def blocks(self) -> Any:
         return walk(
@@ -106,12 +118,17 @@ class _Weights:
         grad_columns: Tensor | None,
     ) -> None:
         self.plain, dtype = logits.plain, logits.x.dtype
-        # an empty set has log-sum -inf and no gradient; 0 keeps exp(-inf - 0) = 0
-        self.rows, self.columns = (r.masked_fill(r == -math.inf, 0.0) for r in (rows, columns))
+        # an empty set has log-sum -inf and no gradient: any finite value does, its values are all 0
+        least = -_PLAIN[dtype] - 1 if logits.plain else -1e300
+        self.rows = rows.clamp(min=least)
+        self.columns = self.rows if columns is rows else columns.clamp(min=least)
         self.grads = (grad_rows, grad_columns)
         # In the plain form the factor exp(-row) rides on the gradient: one product per entry
         self.g = None if grad_rows is None else self._ride(grad_rows, self.rows).to(dtype)
-        self.h = None if grad_columns is None else self._ride(grad_columns, self.columns).to(dtype)
+        if grad_columns is grad_rows and columns is rows:
+            self.h = self.g
+        else:
+            self.h = None if grad_columns is None else self._ride(grad_columns, self.columns).to(dtype)
 
     def _ride(self, grad: Tensor, sums: Tensor) -> Tensor:
         return grad * torch.exp(-sums) if self.plain else grad
@@ -187,7 +204,7 @@ class _MaskedLogSumExp(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         keep = whole if any(ctx.needs_input_grad) else None
         ctx.save_for_backward(x, y, scale if isinstance(scale, Tensor) else None, rows, columns, keep)
-        ctx.scale, ctx.skip, ctx.tile = scale, skip, tile
+        ctx.scale, ctx.skip, ctx.tile, ctx.bound = scale, skip, tile, logits.bound
         return rows if y is None else (rows, columns)
 
     @staticmethod
@@ -222,8 +239,9 @@ def _first(
 ) -> list[Tensor | None]:
     number = float(ctx.scale)
     needs = ctx.needs_input_grad[:3]
-    logits = _Logits(x, y, number, ctx.skip, ctx.tile)
+    logits = _Logits(x, y, number, ctx.skip, ctx.tile, ctx.bound)
     rows, columns, whole = sums
+    columns = rows if logits.symmetric else columns
     # symmetric: every pair is in the set of both of its rows
     weights = _Weights(logits, rows, columns, grads[0], grads[0] if logits.symmetric else grads[1])
     wx, wy = _gradients(logits, weights, whole, needs)

@@ -185,3 +185,23 @@ def test_second_derivatives_of_many_rows_are_refused_by_name(loss):
         r"Differentiate once, or pass fewer rows.",
         str(caught.value),
     )
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.01])
+@pytest.mark.parametrize("name", ["info_nce", "nt_xent"])
+def test_many_rows_agree_with_the_full_matrix(name, temperature):
+    z = [view.requires_grad_() for view in views(1100, 8)]
+    a, b = (torch.nn.functional.normalize(view, dim=1) for view in z)
+    cross_entropy = torch.nn.functional.cross_entropy
+    if name == "info_nce":
+        value = losses.info_nce_loss(*z, temperature=temperature)
+        logits, labels = a @ b.T / temperature, torch.arange(1100)
+        expected = (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
+    else:
+        value = losses.nt_xent_loss(*z, temperature=temperature)
+        logits = torch.cat([a, b]) @ torch.cat([a, b]).T / temperature
+        own = torch.eye(2200, dtype=torch.bool)
+        expected = cross_entropy(logits.masked_fill(own, -math.inf), torch.arange(2200).roll(1100))
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    grads, references = torch.autograd.grad(value, z), torch.autograd.grad(expected, z)
+    torch.testing.assert_close(grads, references, rtol=1e-9, atol=1e-13)

@@ -211,13 +211,29 @@ def test_few_rows_and_one_dimension(num):
 # --- no graph is kept, compilation --------------------------------------------------------------------
 
 
+class Token:
+    """Something whose life shows that of a graph."""
+
+
+class Keep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, token: Token) -> torch.Tensor:
+        ctx.token = token
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grad, None
+
+
 @EVERY
 def test_terms_hold_no_graph(make):
     loss = make()
-    z = draw(9, 4).requires_grad_() * 1.0
-    alive = weakref.ref(z)
+    token = Token()
+    alive = weakref.ref(token)
+    z = Keep.apply(draw(9, 4).requires_grad_(), token)
     value = loss(z, draw(9, 4, seed=1))
-    del z
+    del z, token
     gc.collect()
     assert alive() is not None  # by the graph of the value
     assert loss.terms

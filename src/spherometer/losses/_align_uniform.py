@@ -6,6 +6,7 @@ Shapes: N rows, V views, D dimensions.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from spherometer import _checks, pairs
 from spherometer.losses import _views
 
 
-def _alignment(views: list[Tensor], alpha: float) -> Tensor:
+def _alignment(views: Sequence[Tensor], alpha: float) -> Tensor:
     """Mean of the alpha-th power of the distance over rows and pairs of views, float64."""
     means = []
     for x, y in itertools.combinations(views, 2):
@@ -27,7 +28,7 @@ def _alignment(views: list[Tensor], alpha: float) -> Tensor:
     return means[0] if len(means) == 1 else torch.stack(means).mean()
 
 
-def _uniformity(views: list[Tensor], t: float | Tensor) -> Tensor:
+def _uniformity(views: Sequence[Tensor], t: float | Tensor) -> Tensor:
     """Mean over views of the log mean potential within the view, float64."""
     values = [pairs.gaussian_potential(view, t) for view in views]
     return values[0] if len(values) == 1 else torch.stack(values).mean()
@@ -45,7 +46,7 @@ def _align_uniform(
     _views.check_number(function, "t", t)
     views = _views.checked_views(function, z1, z2)
     with _views.full_precision(views[0]):
-        z = _views.on_sphere(views)
+        z = _views.on_sphere(views).unbind()
         # a term without weight is measured, and left out of the graph
         with torch.set_grad_enabled(torch.is_grad_enabled() and weights[0] != 0):
             align = _alignment(z, alpha)
@@ -98,7 +99,7 @@ def align_loss(x: Tensor, y: Tensor, alpha: float = 2) -> Tensor:
     _checks.positive("align_loss", "alpha", alpha, at_least=1)
     views = _checks.tensor_set("align_loss", ("x", "y"), (x, y), min_rows=1)
     with _views.full_precision(views[0]):
-        return _views.result(_alignment(_views.on_sphere(views), alpha), views[0])
+        return _views.result(_alignment(_views.on_sphere(views).unbind(), alpha), views[0])
 
 
 @_views.eager
@@ -132,7 +133,7 @@ def uniform_loss(x: Tensor, t: float | Tensor = 2) -> Tensor:
     _views.check_number("uniform_loss", "t", t)
     views = _checks.tensor_set("uniform_loss", ("x",), (x,), min_rows=2)
     with _views.full_precision(views[0]):
-        return _views.result(_uniformity(_views.on_sphere(views), t), views[0])
+        return _views.result(_uniformity(_views.on_sphere(views).unbind(), t), views[0])
 
 
 @_views.eager

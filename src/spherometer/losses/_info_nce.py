@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ def _info_nce(
     views = _views.checked_views(function, z1, z2)
     with _views.full_precision(views[0]):
         losses, positives = [], []
-        for x, y in itertools.combinations(_views.on_sphere(views), 2):
+        for x, y in itertools.combinations(_views.on_sphere(views).unbind(), 2):
             positive = _cosines(x, y) * scale
             rows, columns = pairs.masked_logsumexp(x, y, scale, skip=(0,))
             losses.append(_mean_loss(torch.stack([rows, columns]), positive))
@@ -72,9 +73,10 @@ def _nt_xent(
     views = _views.checked_views(function, z1, z2)
     num, num_views = len(views[0]), len(views)
     with _views.full_precision(views[0]):
-        z = _views.on_sphere(views)
+        every = _views.on_sphere(views)
+        z = every.unbind()
         offsets = range(-(num_views - 1) * num, num_views * num, num)  # a row itself and its positives
-        negatives, _ = pairs.masked_logsumexp(torch.cat(z), None, scale, skip=tuple(offsets))
+        negatives, _ = pairs.masked_logsumexp(every.flatten(0, 1), None, scale, skip=tuple(offsets))
         negatives = negatives.view(num_views, num)
         if num_views == 2:
             positives = _cosines(z[0], z[1]) * scale  # the same for both sides of a pair
@@ -87,7 +89,7 @@ def _nt_xent(
     return _views.result(loss, views[0]), terms
 
 
-def _all_positives(z: list[Tensor]) -> Tensor:
+def _all_positives(z: Sequence[Tensor]) -> Tensor:
     """Cosines [V, N, V - 1] of every row with its other views."""
     cosine = {pair: _cosines(z[pair[0]], z[pair[1]]) for pair in itertools.combinations(range(len(z)), 2)}
     rows = [

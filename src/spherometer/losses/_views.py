@@ -45,9 +45,10 @@ def checked_views(function: str, z1: Any, z2: Any) -> list[Tensor]:
     return _checks.tensor_set(function, ("z1",) * len(views), views, min_rows=2)
 
 
-def on_sphere(views: Sequence[Tensor]) -> list[Tensor]:
-    """Every view scaled to unit rows, in float32 (float64 for float64 input)."""
-    return [sphere.normalize(view if view.dtype == torch.float64 else view.float()) for view in views]
+def on_sphere(views: Sequence[Tensor]) -> Tensor:
+    """All views scaled to unit rows at once, [V, N, D] in float32 (float64 for float64 input)."""
+    stacked = torch.stack(list(views)) if len(views) > 1 else views[0][None]
+    return sphere.normalize(stacked if stacked.dtype == torch.float64 else stacked.float())
 
 
 def full_precision(view: Tensor) -> AbstractContextManager[Any]:

@@ -129,7 +129,8 @@ def test_bounds_from_the_mean_distance(rows, t):
     # an O(N D) identity of an O(N^2 D) sum
     assert math.isclose(mean, 2 * n / (n - 1) * (1 - float(np.square(z.mean(0)).sum())), abs_tol=1e-12)
     value, slack = sm.uniformity(rows, t=t), 1e-11
-    assert -2 * t * n / (n - 1) - slack <= -t * mean - slack <= value <= -t * min(distances) + slack
+    assert -2 * t * n / (n - 1) <= -t * mean + slack
+    assert -t * mean - slack <= value <= -t * min(distances) + slack
     assert value <= slack
     assert value >= -t * min(distances) - math.log(len(distances)) - slack
     assert value >= sm.minimum_uniformity(n, dim, t) - slack

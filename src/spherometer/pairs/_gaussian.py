@@ -58,7 +58,7 @@ def widen(x: Tensor, centre: Tensor, t: float) -> Widened:
     z = x.new_empty(n, d + 2)
     rows = torch.sub(x, centre, out=z[:, :d])
     z[:, d] = 1
-    z[:, d + 1] = rows.square().sum(dim=1, dtype=torch.float64).mul_(-t * LOG2_E)  # t is not rounded
+    z[:, d + 1] = rows.square().sum(dim=1).double().mul_(-t * LOG2_E)  # t is not rounded
     return Widened(z, t)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import subprocess
 import sys
@@ -31,6 +32,12 @@ FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
 HOSTILE = "</svg><script>alert(1)</script> $\\frac{1}{0}$ \x00 \ud800 ]]> --> \u202e 🎉 _"
 
 
+@functools.cache
+def drawn(name: str) -> tuple[Figure, bytes]:
+    figure = FIGURES[name](DOCUMENT)
+    return figure, plots.to_svg(figure)
+
+
 def texts(figure: Figure) -> list[str]:
     found = [text.get_text() for axes in figure.axes for text in axes.texts]
     found += [axes.get_title(loc="left") for axes in figure.axes]
@@ -44,8 +51,8 @@ def elements(svg: bytes) -> list[ET.Element]:
 @pytest.mark.parametrize("name", FIGURES)
 def test_same_results_give_same_bytes_whatever_the_users_settings(name: str) -> None:
     before = dict(matplotlib.rcParams)
-    figure = FIGURES[name](DOCUMENT)
-    svg, png = plots.to_svg(figure), plots.to_png(figure, dpi=50)
+    figure, svg = drawn(name)
+    png = plots.to_png(figure, dpi=50)
     assert dict(matplotlib.rcParams) == before
     with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "svg.hashsalt": "other"}):
         again = FIGURES[name](study_document())
@@ -57,7 +64,7 @@ def test_same_results_give_same_bytes_whatever_the_users_settings(name: str) -> 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_svg_holds_outlines_only(name: str) -> None:
-    svg = plots.to_svg(FIGURES[name](DOCUMENT))
+    _, svg = drawn(name)
     assert b"<!--" not in svg
     assert b"<!DOCTYPE" not in svg
     for element in elements(svg):
@@ -91,7 +98,7 @@ def test_hostile_texts_are_drawn_and_do_nothing(name: str) -> None:
     svg = plots.to_svg(figure)
     assert b"script" not in svg
     assert b"alert" not in svg
-    benign = {element.tag for element in elements(plots.to_svg(FIGURES[name](DOCUMENT)))}
+    benign = {element.tag for element in elements(drawn(name)[1])}
     assert {element.tag for element in elements(svg)} <= benign
 
 
@@ -112,7 +119,7 @@ def test_plain(given: object, drawn: str) -> None:
 
 
 def test_plane_labels_the_best_and_leaves_out_what_has_no_place() -> None:
-    figure = FIGURES["plane"](DOCUMENT)
+    figure = drawn("plane")[0]
     found = texts(figure)
     assert "Best contrastive" in found
     assert "Untrained encoder" in found
@@ -133,7 +140,7 @@ def test_plane_of_one_encoder() -> None:
 
 
 def test_sweep_puts_pure_losses_outside_the_logarithmic_axis() -> None:
-    axes = FIGURES["sweep"](DOCUMENT).axes[1]
+    axes = drawn("sweep")[0].axes[1]
     names = [tick.get_text() for tick in axes.get_xticklabels()]
     places = axes.get_xticks()
     assert names[0] == "uniform\nonly"
@@ -156,7 +163,7 @@ def test_sweep_draws_repeated_ratios_around_their_mean() -> None:
 
 
 def test_trajectories_say_accuracy_at_the_ends() -> None:
-    found = texts(FIGURES["trajectories"](DOCUMENT))
+    found = texts(drawn("trajectories")[0])
     assert {"start: 94.0 %", "both: 97.5 %", "align only: 15.0 %", "uniform only: 90.0 %"} <= set(found)
 
 

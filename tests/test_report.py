@@ -32,10 +32,10 @@ def page() -> str:
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages without drawing: one dot instead of each figure."""
-    monkeypatch.setattr(_study._page, "image", lambda figure: "data:image/svg+xml;base64,")
-    drawn = dict.fromkeys(("plane", "sweep", "trajectories", "circle", "selection"))
-    monkeypatch.setattr(_study, "_figures", lambda document: dict(drawn))
+    """Pages without drawing: an empty image instead of each figure."""
+    names = ("plane", "sweep", "trajectories", "circle", "selection")
+    monkeypatch.setattr(_study, "_figures", lambda document: {})
+    monkeypatch.setattr(_study, "_vectors", lambda figures: dict.fromkeys(names, b""))
 
 
 def parsed(page: str) -> Any:
@@ -128,10 +128,9 @@ def test_quick_and_seeds_are_in_the_command() -> None:
     "part", ["sweep", "trajectories", "circle", "selection", "best", "findings", "relation"]
 )
 def test_parts_may_be_empty(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_study.plots, "plane", lambda *_, **__: None)
-    for name in ("sweep", "trajectories", "circle", "selection"):
+    for name in ("plane", "sweep", "trajectories", "circle", "selection"):
         monkeypatch.setattr(_study.plots, name, lambda *_, **__: None)
-    monkeypatch.setattr(_study._page, "image", lambda figure: "data:image/svg+xml;base64,")
+    monkeypatch.setattr(_study.plots, "to_svg", lambda figure: b"")
     document = study_document()
     document[part] = type(document[part])()
     page = report.render(document)

@@ -78,6 +78,12 @@ def _internal(error: BaseException) -> int:
     return INTERNAL
 
 
+def _reader_gone() -> int:
+    """Whoever read our output went away, for instance head: nothing to complain about."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 128 + signal.SIGPIPE
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     command = typer.main.get_command(app)
     code = command.main(
@@ -107,10 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted")
         return INTERRUPTED
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer's own way to say so
+            return _reader_gone()
         return error.code if isinstance(error.code, int) else BAD_INPUT if error.code else DONE
-    except BrokenPipeError:  # the reader of our output went away, for instance head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 128 + signal.SIGPIPE
+    except BrokenPipeError:
+        return _reader_gone()
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's usage errors
             _complain(f"{error.format_message().rstrip('.')}. See: spherometer --help")

@@ -67,7 +67,7 @@ def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any
         "version": evaluation["spherometer"],
         "notes": evaluation["notes"],
         "rows": rows,
-        "figure": _page.image(plots.intervals(measurements)) if measurements else None,
+        "figure": _page.image(plots.to_svg(plots.intervals(measurements))) if measurements else None,
     }
 
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 
-from spherometer import plots
 from spherometer.report import _format
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -37,6 +35,6 @@ def fill(template: str, contents: dict[str, Any]) -> str:
     return _environment().get_template(template).render(contents)
 
 
-def image(figure: Figure) -> str:
+def image(svg: bytes) -> str:
     """Return a figure as the address of an image that contains it. As an image it can run nothing."""
-    return "data:image/svg+xml;base64," + base64.b64encode(plots.to_svg(figure)).decode("ascii")
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")

@@ -206,10 +206,14 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _render(document: dict[str, Any], figures: dict[str, Figure]) -> str:
+def _vectors(figures: dict[str, Figure]) -> dict[str, bytes]:
+    return {name: plots.to_svg(figure) for name, figure in figures.items()}
+
+
+def _render(document: dict[str, Any], vectors: dict[str, bytes]) -> str:
     contents = _contents(document)
     missing = dict.fromkeys(_FIGURES)
-    contents["figures"] = missing | {name: _page.image(figure) for name, figure in figures.items()}
+    contents["figures"] = missing | {name: _page.image(svg) for name, svg in vectors.items()}
     return _page.fill("study.html", contents)
 
 
@@ -226,7 +230,7 @@ def render(document: Any) -> str:
         InputError: the schema is unknown, or something the page needs is missing or of another kind.
     """
     document = _document.checked(document)
-    return _render(document, _figures(document))
+    return _render(document, _vectors(_figures(document)))
 
 
 def write_study(document: Any, out: Path) -> Path:
@@ -245,10 +249,11 @@ def write_study(document: Any, out: Path) -> Path:
     out = Path(out)
     document = _document.checked(document)
     figures = _figures(document)
-    page = _render(document, figures).encode("utf-8")
+    vectors = _vectors(figures)
+    page = _render(document, vectors).encode("utf-8")
     files = {out / "trials.csv": _trials.csv_table(document)}
     for name, figure in figures.items():
-        files[out / "figures" / f"{name}.svg"] = plots.to_svg(figure)
+        files[out / "figures" / f"{name}.svg"] = vectors[name]
         files[out / "figures" / f"{name}.png"] = plots.to_png(figure)
     for path, content in files.items():
         write_file(path, content)

@@ -149,6 +149,26 @@ def test_refused_relation_and_selection_say_why() -> None:
     assert "too few encoders, says the selection" in text
 
 
+@pytest.mark.usefixtures("quickly")
+def test_without_collapsed_encoders_equal_tables_are_shown_once() -> None:
+    document = study_document()
+    document["selection"]["without_info_nce"] = document["selection"]["all"]
+
+    def captions() -> list[str]:
+        found = ["".join(c.itertext()) for c in parsed(report.render(document)).iter("caption")]
+        return [caption for caption in found if caption.startswith("Table 3")]
+
+    family = "Without the contrastive family"
+    assert captions() == [
+        "Table 3a. Without collapsed encoders",
+        "Table 3b. All encoders",
+        f"Table 3c. {family}",
+    ]
+    for trial in document["trials"]:
+        trial["collapsed"] = False
+    assert [caption.split(". ")[1] for caption in captions()] == ["All encoders", family]
+
+
 def change(path: str, value: Any) -> Callable[[dict[str, Any]], Any]:
     def apply(document: dict[str, Any]) -> Any:
         *parents, last = [int(key) if key.isdigit() else key for key in path.split("/")]

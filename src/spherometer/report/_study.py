@@ -106,7 +106,9 @@ def _selections(document: dict[str, Any], num_collapsed: int) -> list[dict[str, 
         rows = [] if refused is not None else _ordered(criteria, _words.CRITERIA)
         tables.append(
             {
-                "set": _words.SETS["all"] if num_collapsed == 0 else _words.SETS.get(group, group),
+                "set": _words.SETS["all" if group == "non_collapsed" and num_collapsed == 0 else group]
+                if group in _words.SETS
+                else group,
                 "refused": refused,
                 "rows": [
                     {

@@ -121,7 +121,7 @@ GLOSSARY = (
     ),
     (
         "Collapse",
-        "All images land on (nearly) one point. Alignment is then perfect and the encoder useless. "
+        "All images land on one point: alignment is perfect, and nothing can be told apart. "
         "Here an encoder counts as collapsed when its accuracy is within 5 points of guessing.",
     ),
     (

@@ -14,7 +14,7 @@ from torch import Tensor
 from spherometer import _checks, sphere
 from spherometer._checks import Features, NanPolicy
 
-_CHUNK = 1 << 20  # numbers of one float64 chunk: 8 MiB
+_CHUNK = 1 << 17  # numbers of one float64 chunk: 1 MiB, which stays in the cache
 
 
 def checked_pairs(
@@ -34,14 +34,23 @@ def checked_pairs(
 def pair_distances(x_ND: Tensor, y_ND: Tensor, alpha: float | Tensor, *, normalize: bool) -> Tensor:
     """Distances to the power ``alpha`` [N] in float64, by differences, a few rows at a time."""
     size = max(1, _CHUNK // x_ND.shape[1])
+    tracked = torch.is_grad_enabled() and any(
+        isinstance(each, Tensor) and each.requires_grad for each in (x_ND, y_ND, alpha)
+    )
+    # written into one array: small results between freed chunks would keep the chunks from being reused
+    whole = x_ND.new_empty(0 if tracked else len(x_ND), dtype=torch.float64)
     powers = []
     for start in range(0, len(x_ND), size):
         x = x_ND[start : start + size].to(torch.float64)
         y = y_ND[start : start + size].to(torch.float64)
         if normalize:
             x, y = sphere.normalize(x), sphere.normalize(y)
-        powers.append(_power((x - y).square().sum(dim=1), alpha))
-    return torch.cat(powers)
+        power = _power((x - y).square().sum(dim=1), alpha)
+        if tracked:
+            powers.append(power)
+        else:
+            whole[start : start + size] = power
+    return torch.cat(powers) if tracked else whole
 
 
 def _power(squared: Tensor, alpha: float | Tensor) -> Tensor:

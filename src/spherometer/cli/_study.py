@@ -54,6 +54,6 @@ def study(
         typer.echo(str(page), err=True)
     else:
         for finding in document.get("findings", ()):
-            typer.echo(f"{finding['verdict']:>9}: {finding['claim']} {finding['evidence']}")
+            typer.echo(f"{finding['verdict']:>9}: {finding['claim']}")
         typer.echo(str(page))
     return 0

@@ -20,7 +20,7 @@ from torch import Tensor
 from spherometer import _checks
 from spherometer.errors import UndefinedError
 from spherometer.pairs import _dense, _second
-from spherometer.pairs._tiles import LOG2_E, SINGLE, full_precision, outside_graphs, walk
+from spherometer.pairs._tiles import LOG2_E, SINGLE, accumulator, full_precision, outside_graphs, walk
 
 # Largest range of exponents without a shift: exp(-80) and exp(-600) are still normal numbers.
 _RANGE = {torch.float32: 80.0, torch.float64: 600.0}
@@ -113,10 +113,10 @@ def _sums(
         wide = _sums(x.double(), None if y is None else y.double(), t, own, wanted, tile)
         raw_x, raw_y = (None if raw is None else raw.mul_(wide.factor).float() for raw in wide.raw)
         return Sums(wide.log_total, (raw_x, raw_y), torch.ones_like(wide.factor), wide.slope)
-    at = x.new_zeros(x.shape[1] + 1, len(x)) if wanted[0] or wanted[2] else None
+    at = accumulator(x, x.shape[1] + 1, len(x)) if wanted[0] or wanted[2] else None
     bt = None
     if y is not None and (wanted[1] or wanted[2]):
-        bt = x.new_zeros(x.shape[1] + 1, len(two.z))
+        bt = accumulator(x, x.shape[1] + 1, len(two.z))
     total, shift = _tiled(one, two, at if y is None else bt, at, y is None, span, tile)
     raw_x = None if at is None else _finish(at, one)
     raw_y = None if bt is None else _finish(bt, two)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spherometer.pairs import _dense, _second
 from spherometer.pairs._gaussian import dot
-from spherometer.pairs._tiles import LOG2_E, Block, full_precision, outside_graphs, walk
+from spherometer.pairs._tiles import LOG2_E, Block, accumulator, full_precision, outside_graphs, walk
 
 # Largest |logit| whose exp is taken without a shift. Above 40 float32 logits are off by more than 2e-6.
 _PLAIN = {torch.float32: 40.0, torch.float64: 300.0}
@@ -168,8 +168,8 @@ def _gradients(
         w = weights.of(Block(0, n, 0, m, whole, False), None)
         return (w @ y if need_x else None), (w.T @ x if need_y else None)
     # transposed accumulators: the GEMM into them is the faster one, both ways
-    across = x.new_zeros(x.shape[1], n) if need_x else None
-    down = across if logits.symmetric else (x.new_zeros(x.shape[1], m) if need_y else None)
+    across = accumulator(x, x.shape[1], n) if need_x else None
+    down = across if logits.symmetric else (accumulator(x, x.shape[1], m) if need_y else None)
     spare: Tensor | None = None
     for block in logits.blocks():
         a, b, c, d = block.a, block.b, block.c, block.d

@@ -12,7 +12,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = {
     0: {"errors", "_checks", "rows", "_version"},
     1: {"sphere", "kernels", "_groups"},
-    2: {"pairs", "_groups"},
+    2: {"pairs"},
     3: {"metrics", "_results", "_citation"},
     4: {"losses", "_relation", "_selection"},
     5: {"_measure", "_compare", "_select", "_monitor"},

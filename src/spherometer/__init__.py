@@ -61,35 +61,28 @@ __all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_NAMESPACES, "citation", "e
 
 def __getattr__(name: str) -> Any:
     # explicit imports, module by module: no name is ever turned into a module to import
+    module: Any
     if name in _METRICS:
-        from spherometer import metrics as module
+        import spherometer.metrics as module
     elif name in _RESULTS:
-        from spherometer import _results as module
+        import spherometer._results as module
     elif name in _RELATION:
-        from spherometer import _relation as module
+        import spherometer._relation as module
     elif name == "measure":
-        from spherometer import _measure as module
+        import spherometer._measure as module
     elif name == "citation":
-        from spherometer import _citation as module
+        import spherometer._citation as module
     elif name == "losses":
-        import spherometer.losses as namespace
-
-        return namespace
+        import spherometer.losses as module
     elif name == "plots":
-        import spherometer.plots as namespace
-
-        return namespace
+        import spherometer.plots as module
     elif name == "probes":
-        import spherometer.probes as namespace
-
-        return namespace
+        import spherometer.probes as module
     elif name == "sphere":
-        import spherometer.sphere as namespace
-
-        return namespace
+        import spherometer.sphere as module
     else:
         raise AttributeError(f"module 'spherometer' has no attribute {name!r}")
-    return getattr(module, name)
+    return module if name in _NAMESPACES else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -15,6 +15,17 @@ from torch import Tensor
 from spherometer import _checks
 from spherometer._checks import Features
 
+__all__ = [
+    "cross_polytope",
+    "expected_uniformity",
+    "minimum_uniformity",
+    "normalize",
+    "polygon",
+    "sample_uniform",
+    "sample_vmf",
+    "simplex",
+]
+
 _LOW, _HIGH = 2.0**-42, 2.0**60  # inside, the plain norm neither overflows nor underflows in float32
 _EPS = 1e-8
 

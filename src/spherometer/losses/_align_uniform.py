@@ -65,7 +65,7 @@ def _weighted(weights: tuple[float, float], values: tuple[Tensor, Tensor]) -> Te
     return weights[0] * values[0] + weights[1] * values[1]
 
 
-@_views.eager
+@pairs.outside_graphs
 def align_loss(x: Tensor, y: Tensor, alpha: float = 2) -> Tensor:
     r"""How far the two sides of a positive pair are apart, to be made small.
 
@@ -102,7 +102,7 @@ def align_loss(x: Tensor, y: Tensor, alpha: float = 2) -> Tensor:
         return _views.result(_alignment(_views.on_sphere(views).unbind(), alpha), views[0])
 
 
-@_views.eager
+@pairs.outside_graphs
 def uniform_loss(x: Tensor, t: float | Tensor = 2) -> Tensor:
     r"""How far the rows are from covering the sphere evenly, to be made small.
 
@@ -136,7 +136,7 @@ def uniform_loss(x: Tensor, t: float | Tensor = 2) -> Tensor:
         return _views.result(_uniformity(_views.on_sphere(views).unbind(), t), views[0])
 
 
-@_views.eager
+@pairs.outside_graphs
 def align_uniform_loss(
     z1: Tensor,
     z2: Tensor | None = None,
@@ -226,7 +226,7 @@ class AlignUniformLoss(nn.Module):
         self.t = t
         self.terms: dict[str, Tensor] = {}
 
-    @_views.eager
+    @pairs.outside_graphs
     def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
         """The loss of two views [N, D], or of one [N, V, D] tensor."""
         weights = (self.align_weight, self.uniform_weight)

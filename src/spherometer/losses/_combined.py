@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spherometer import _checks
+from spherometer import _checks, pairs
 from spherometer.errors import InputError
 from spherometer.losses import _views
 
@@ -55,7 +55,7 @@ class CombinedLoss(nn.Module):
         self._names = _names(self.losses)
         self.terms: dict[str, Tensor] = {}
 
-    @_views.eager
+    @pairs.outside_graphs
     def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
         """The loss of two views [N, D], or of one [N, V, D] tensor."""
         views = (z1,) if z2 is None else (z1, z2)

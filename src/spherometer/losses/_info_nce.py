@@ -107,7 +107,7 @@ def _without_each(negatives: Tensor, positives: Tensor) -> Tensor:
     return torch.logaddexp(negatives[..., None], torch.logsumexp(others, dim=-1))
 
 
-@_views.eager
+@pairs.outside_graphs
 def info_nce_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | Tensor = 0.5) -> Tensor:
     r"""The contrastive loss with negatives from the other view, over both directions.
 
@@ -142,7 +142,7 @@ def info_nce_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | 
     return _info_nce("info_nce_loss", z1, z2, temperature)[0]
 
 
-@_views.eager
+@pairs.outside_graphs
 def nt_xent_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | Tensor = 0.5) -> Tensor:
     r"""The contrastive loss of SimCLR: every other row of both views is a candidate.
 
@@ -212,7 +212,7 @@ class InfoNCELoss(_Contrastive):
 
     name = "info_nce"
 
-    @_views.eager
+    @pairs.outside_graphs
     def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
         """The loss of two views [N, D], or of one [N, V, D] tensor."""
         loss, self.terms = _info_nce("InfoNCELoss", z1, z2, self.temperature)
@@ -240,7 +240,7 @@ class NTXentLoss(_Contrastive):
 
     name = "nt_xent"
 
-    @_views.eager
+    @pairs.outside_graphs
     def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
         """The loss of two views [N, D], or of one [N, V, D] tensor."""
         loss, self.terms = _nt_xent("NTXentLoss", z1, z2, self.temperature)

@@ -9,22 +9,15 @@ Shapes: N rows, V views, D dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spherometer import _checks, sphere
 from spherometer.errors import InputError, ShapeError
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def eager(function: F) -> F:
-    """Run a loss as it is inside a compiled model: its tiles are already fused passes over the data."""
-    return cast(F, torch.compiler.disable(function))  # type: ignore[no-untyped-call]
 
 
 def checked_views(function: str, z1: Any, z2: Any) -> list[Tensor]:

@@ -15,7 +15,7 @@ from spherometer.study._trajectories import START
 
 _Z95 = 1.959963984540054
 _MARGIN = 0.01  # "at least as good": not more than 1 point worse
-_FEW = "the linear probe with few labels"
+_FEW = "the linear probe with 50 labels"
 Array = np.ndarray[Any, Any]
 
 

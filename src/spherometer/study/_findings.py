@@ -45,7 +45,8 @@ def _verdict(low: float, high: float, bound: float = 0.0) -> str:
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
+    shown = f"{100 * value:+.1f}"
+    return "0.0" if shown in ("+0.0", "-0.0") else shown
 
 
 def paired_difference(first: Array, second: Array, draws: int) -> tuple[float, float, float]:
@@ -80,7 +81,7 @@ def _sets(document: dict[str, Any]) -> list[tuple[str, str]]:
     sets = [("all", "all encoders" if collapsed else "all encoders (none collapsed)")]
     if collapsed:
         sets.append(("non_collapsed", f"encoders that did not collapse (all but {collapsed})"))
-    return [*sets, ("without_single_terms", "encoders left when those with one term alone are out")]
+    return [*sets, ("without_single_terms", "all encoders but alignment alone and uniformity alone")]
 
 
 def _relation_findings(document: dict[str, Any]) -> list[dict[str, str]]:

@@ -314,6 +314,20 @@ def test_ways_to_end(
     assert main(["study", "digits", "--out", "unused"]) == code
     if line is not None:
         assert complaint(capsys) == line
+    elif code == 130:
+        assert [line for line in capsys.readouterr().err.splitlines() if line] == [
+            "spherometer: what is finished is kept; the same command goes on from there",
+            "spherometer: interrupted",
+        ]
+
+
+def test_of_several_files_the_bad_one_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("few.npy", np.ones((1, 4)))
+    assert main(["measure", "x.npy", "few.npy"]) == 2
+    assert complaint(capsys) == (
+        "spherometer: 'few.npy': measure: x must have at least 2 rows, because the quantity is a mean over "
+        "pairs of rows. Got 1 row. Pass the whole set at once."
+    )
 
 
 def test_an_internal_error_keeps_the_traceback_in_a_file(

@@ -88,7 +88,7 @@ def test_baselines():
     x, *_, e = everything(t=1.5, alpha=1.0)
     assert e["uniformity"].baseline == {
         "uniform law": sm.expected_uniformity(6, 1.5),
-        "minimum for this n": sm.minimum_uniformity(60, 6, 1.5),
+        "lower bound for this n": sm.minimum_uniformity(60, 6, 1.5),
         "one point": 0.0,
     }
     assert e["uniformity"].settings == {

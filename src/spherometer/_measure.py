@@ -190,7 +190,7 @@ def _add_uniformity(found: dict[str, Measurement], unit_ND: Tensor, t: float, *,
         interval=interval,
         baseline={
             "uniform law": expected,
-            "minimum for this n": sphere.minimum_uniformity(num, dim, t),
+            "lower bound for this n": sphere.minimum_uniformity(num, dim, t),
             "one point": 0.0,
         },
         num=num,

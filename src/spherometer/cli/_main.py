@@ -105,7 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _terminate) if in_main else None
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        if code == INTERRUPTED:  # typer turned the interrupt into this code, without a word
+            _complain("interrupted")
+        return code
     except SpherometerError as error:
         _complain(str(error))
         return BAD_INPUT

@@ -10,6 +10,7 @@ import typer
 
 from spherometer.cli import _conditions
 from spherometer.cli._files import Columns, load, refuse
+from spherometer.errors import InputError
 
 if TYPE_CHECKING:
     from spherometer._results import Evaluation
@@ -66,11 +67,15 @@ def measure(
         sides = load(path, columns)
         from spherometer._measure import measure as measure_arrays  # after the file: its faults show at once
 
-        evaluations.append(
-            measure_arrays(
+        try:
+            evaluation = measure_arrays(
                 sides.x, sides.y, labels=sides.labels, t=t, alpha=alpha, nan=nan.value, normalize=normalize
             )
-        )
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            raise type(error)(f"{str(path)!r}: {error}") from error  # which of them
+        evaluations.append(evaluation)
     failed = [
         (path, condition)
         for path, evaluation in zip(files, evaluations, strict=True)

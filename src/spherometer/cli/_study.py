@@ -42,10 +42,14 @@ def study(
     from spherometer.study import run_digits
 
     where = out if out is not None else Path("runs") / name
-    with Progress(f"study {name}") as progress:
-        document = run_digits(
-            where, quick=quick, seeds=seeds, jobs=jobs, storage=storage, device=device, progress=progress
-        )
+    try:
+        with Progress(f"study {name}") as progress:
+            document = run_digits(
+                where, quick=quick, seeds=seeds, jobs=jobs, storage=storage, device=device, progress=progress
+            )
+    except KeyboardInterrupt:
+        typer.echo("spherometer: what is finished is kept; the same command goes on from there", err=True)
+        raise
     from spherometer.report import write_study
 
     page = write_study(document, where)

@@ -581,6 +581,26 @@ def test_ties_go_to_the_lower_index(monkeypatch):
     assert pairs.nearest(corners, 2)[0][4].tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("levels", "falls_back"), [(10**6, False), (3, True)], ids=["distinct distances", "many ties"]
+)
+def test_nearest_is_exact_with_and_without_ties(levels, falls_back, monkeypatch):
+    from spherometer.pairs import _nearest
+
+    rows_done = []
+    plain = _nearest._by_differences
+    monkeypatch.setattr(
+        _nearest, "_by_differences", lambda x, rows, k: rows_done.extend(rows.tolist()) or plain(x, rows, k)
+    )
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randint(levels, (300, 3), generator=generator).double()
+    indices, distances = pairs.nearest(x, 4)
+    assert bool(rows_done) == falls_back
+    for i in range(len(x)):
+        d = [(float(((x[i] - x[j]) ** 2).sum()), j) for j in range(len(x)) if j != i]
+        assert [(float(v), int(j)) for v, j in zip(distances[i], indices[i], strict=True)] == sorted(d)[:4]
+
+
 def test_nearest_refuses_too_many():
     with pytest.raises(UndefinedError) as caught:
         pairs.nearest(points(5, 3), 5)

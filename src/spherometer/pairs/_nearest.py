@@ -1,4 +1,9 @@
-"""Exact nearest neighbours, a block of rows at a time."""
+"""Exact nearest neighbours, a block of rows at a time.
+
+Candidates come from one GEMM per block; their distances are then taken by differences, and a row whose
+candidates cannot be told from the rest within the GEMM's rounding is done by differences altogether. So the
+answer is exact, and ties go to the lower index.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ from spherometer import _checks
 from spherometer.errors import UndefinedError
 
 _BLOCK = 1 << 20  # entries of one block of distances
+_SPARE = 8  # candidates beyond k
 
 
 @torch.no_grad()
@@ -27,7 +33,8 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Returns:
         Indices [N, k], nearest first, and squared distances [N, k] in the dtype of ``x``.
 
-    Cost: N^2 D operations; one block of at most 2^20 distances (or one row) at a time.
+    Cost: one GEMM of N^2 D in float64, a block of at most 2^20 distances (or one row) at a time; rows with
+    more than a few equally near neighbours cost several times that.
     """
     n = len(x)
     if not 1 <= k < n:
@@ -41,22 +48,50 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
             f"Pass k <= {n - 1}",
         )
     points = x.detach().double()
+    lengths = points.square().sum(dim=1)
+    # bound of the rounding of all sums of D products behind two squared distances
+    slack = 8 * (x.shape[1] + 4) * torch.finfo(torch.float64).eps * float(lengths.max())
     block = max(1, _BLOCK // n)
     indices, distances = [], []
     for start in range(0, n, block):
         some = points[start : start + block]
-        d = torch.cdist(some, points, compute_mode="donot_use_mm_for_euclid_dist")
-        d.diagonal(start).fill_(math.inf)
+        rough = torch.addmm(lengths, some, points.T, alpha=-2).add_(lengths[start : start + block, None])
+        rough.diagonal(start).fill_(math.inf)
+        columns, safe = _candidates(some, points, rough, k, slack)
+        if not bool(safe.all()):
+            rows = (~safe).nonzero().flatten()
+            columns[rows] = _by_differences(points, rows + start, k)
+        indices.append(columns)
+        distances.append(_squared(some, points, columns).to(x.dtype))
+    return torch.cat(indices), torch.cat(distances)
+
+
+def _candidates(some: Tensor, points: Tensor, rough: Tensor, k: int, slack: float) -> tuple[Tensor, Tensor]:
+    """The nearest [B, k] among the roughly nearest, and whether nothing else can be as near [B]."""
+    num = min(k + _SPARE, rough.shape[1] - 1)
+    # one more, to see how far away the rest is at least; the row itself (infinitely far) may be that one
+    found = rough.topk(num + 1, dim=1, largest=False)
+    columns = found.indices[:, :num].sort(dim=1).values  # ascending, so that the stable sort breaks ties
+    exact = _squared(some, points, columns)
+    order = exact.sort(dim=1, stable=True)
+    rest = found.values[:, num]
+    return columns.gather(1, order.indices[:, :k]), rest - slack > order.values[:, k - 1]
+
+
+def _by_differences(points: Tensor, rows: Tensor, k: int) -> Tensor:
+    """The ``k`` nearest [R, k] of the rows ``rows`` [R], with every distance taken by differences."""
+    found = []
+    for part in torch.split(rows, max(1, _BLOCK // len(points))):
+        d = torch.cdist(points[part], points, compute_mode="donot_use_mm_for_euclid_dist")
+        d.scatter_(1, part[:, None], math.inf)
         worst = d.kthvalue(k, dim=1, keepdim=True).values
         nearer, level = d < worst, d == worst
         room = k - nearer.sum(dim=1, keepdim=True)
         chosen = nearer | (level & (level.cumsum(dim=1) <= room))
-        columns = chosen.nonzero()[:, 1].view(len(some), k)  # ascending, so that the stable sort breaks ties
+        columns = chosen.nonzero()[:, 1].view(len(part), k)  # ascending, so that the stable sort breaks ties
         order = d.gather(1, columns).sort(dim=1, stable=True).indices
-        columns = columns.gather(1, order)
-        indices.append(columns)
-        distances.append(_squared(some, points, columns).to(x.dtype))
-    return torch.cat(indices), torch.cat(distances)
+        found.append(columns.gather(1, order))
+    return torch.cat(found)
 
 
 def _squared(some: Tensor, points: Tensor, columns: Tensor) -> Tensor:

@@ -72,7 +72,8 @@ MEASURES = {
     "effective_rank": (
         "Effective rank",
         "higher",
-        "In how many directions the features really vary, from the entropy of their spectrum.",
+        "How many directions the features use, from the entropy of their singular values. RankMe is the same "
+        "but for a tiny constant, so the two columns agree.",
         "At most the number of dimensions; 1 when everything lies on one line.",
     ),
     "rankme": (

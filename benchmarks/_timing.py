@@ -163,6 +163,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def promises(verdicts: Sequence[tuple[str, float, float]]) -> str:
+    """A table of (name, found, least): kept or missed."""
+    return table(
+        ["promise", "found", "least", ""],
+        [[n, f"{v:.2f}", f"{least:g}", "kept" if v >= least else "MISSED"] for n, v, least in verdicts],
+    )
+
+
 def write(out: Path | None, name: str, text: str, numbers: object) -> None:
     print(text)
     if out is not None:

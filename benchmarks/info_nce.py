@@ -20,6 +20,7 @@ from _timing import (
     in_child,
     interleave,
     machine,
+    promises,
     ratios,
     table,
     unit_rows,
@@ -166,10 +167,7 @@ def main() -> None:
         "",
         table(["N", *CONTENDERS, "allowed: 6 N D 4 bytes + 2 tiles"], memory),
         "",
-        table(
-            ["promise", "found", "least", ""],
-            [[n, f"{v:.2f}", f"{least:g}", "kept" if v >= least else "MISSED"] for n, v, least in verdicts],
-        ),
+        promises(verdicts),
     ]
     write(options.out, "info_nce", "\n".join(text), numbers)
 

@@ -11,6 +11,7 @@ import torch
 from spherometer.data import DigitViews
 from spherometer.errors import InputError
 from spherometer.losses import AlignUniformLoss
+from spherometer.stores import sweep_temporaries, write_file
 from spherometer.training import (
     ConvEncoder,
     Recipe,
@@ -19,9 +20,7 @@ from spherometer.training import (
     load_encoder,
     save_encoder,
     train,
-    write_atomically,
 )
-from spherometer.training._files import sweep_temporaries
 
 
 def views(num: int = 20) -> DigitViews:
@@ -220,14 +219,14 @@ class TestFiles:
 
     def test_a_failed_write_leaves_the_old_file_and_no_other(self, tmp_path, monkeypatch):
         path = tmp_path / "file"
-        write_atomically(path, b"old")
+        write_file(path, b"old")
 
         def fail(*_):
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", fail)
-        with pytest.raises(OSError, match="No space left"):
-            write_atomically(path, b"new")
+        with pytest.raises(InputError, match="Got no space left on device for "):
+            write_file(path, b"new")
         assert path.read_bytes() == b"old"
         assert list(tmp_path.iterdir()) == [path]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import socket
 from pathlib import Path
 
 from spherometer.errors import InputError
@@ -12,32 +12,50 @@ from spherometer.errors import InputError
 def write_file(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content`` in one step; an interrupted call leaves the old file.
 
+    Readers see the old file or the whole new one, also after a power cut. What a killed process leaves
+    behind is removed by ``sweep_temporaries``.
+
     Raises:
-        InputError: the directory cannot be made or written to.
+        InputError: the directory cannot be made or written to, or the disk is full.
     """
-    temporary: str | None = None
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
     except OSError as error:
         words = os.strerror(error.errno).lower() if error.errno else str(error)
         raise InputError(
             "write: out must be a place that can be written to, because results are saved there. "
             f"Got {words} for {str(path)!r}. Choose another one."
         ) from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def sweep_temporaries(directory: Path) -> None:
+    """Remove what processes of this machine that no longer run left behind half-written."""
+    for path in directory.glob(f".*.{socket.gethostname()}.*.tmp"):
+        pid = path.name.split(".")[-2]
+        if pid.isdigit() and not _runs(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -13,13 +13,13 @@ import torch
 from spherometer import _checks
 from spherometer.data import load_images
 from spherometer.errors import InputError
+from spherometer.stores import sweep_temporaries, write_file
 from spherometer.study._document import document
 from spherometer.study._grid import tasks
 from spherometer.study._pool import run_all
 from spherometer.study._queue import PATIENCE, Queue
 from spherometer.study._storage import check_storage, open_storage
 from spherometer.study._worker import Order
-from spherometer.training._files import sweep_temporaries, write_atomically
 
 Progress = Callable[[int, int, str], None]
 _FUNCTION = "study digits"
@@ -93,7 +93,7 @@ def _run(
     encoders = {path.name for path in (out / "encoders").glob("*.safetensors")}
     found = document(work, queue.finished(), images, quick=quick, encoders=encoders)
     text = json.dumps(found, sort_keys=True, indent=1, allow_nan=False) + "\n"
-    write_atomically(out / "results.json", text.encode())
+    write_file(out / "results.json", text.encode())
     return found
 
 

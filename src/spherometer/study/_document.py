@@ -18,7 +18,7 @@ from spherometer.data import DigitViews, ImageSet
 from spherometer.study import _tables
 from spherometer.study._encoders import HEADLINE
 from spherometer.study._findings import findings
-from spherometer.study._grid import CIRCLE, Protocol, Task
+from spherometer.study._grid import CIRCLE, Configuration, Protocol, Task
 
 ACCURACIES = tuple(
     f"{probe}_{layer}" for probe in ("linear", "knn", "few") for layer in ("output", "penultimate")
@@ -53,7 +53,7 @@ def document(
         "sweep": _tables.sweep(tasks, trained),
         "trajectories": next(results[task.key] for task in tasks if task.kind == "trajectories"),
         "circle": _circle(tasks, results),
-        "baselines": _baselines(images, protocol),
+        "baselines": _baselines(images),
     }
     right = {task.key: _right(results[task.key]) for task in tasks if task.kind == "encoder"}
     found["findings"] = findings(found, right, protocol.few_label_draws)
@@ -148,8 +148,8 @@ def _circle(tasks: Sequence[Task], results: dict[str, Any]) -> list[dict[str, An
     return [circles[name] for name in CIRCLE]
 
 
-def _baselines(images: ImageSet, protocol: Protocol) -> dict[str, Any]:
-    num, dim = len(images.split.validation), 32
+def _baselines(images: ImageSet) -> dict[str, Any]:
+    num, dim = len(images.split.validation), Configuration.dim
     return {
         "expected_uniformity": sphere.expected_uniformity(dim),
         "minimum_uniformity": sphere.minimum_uniformity(num, dim),

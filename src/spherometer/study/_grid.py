@@ -44,7 +44,7 @@ class Configuration:
             terms.append(f"align {self.align_weight:g} (alpha {self.alpha:g})")
         if self.uniform_weight:
             terms.append(f"uniform {self.uniform_weight:g} (t {self.t:g})")
-        return " + ".join(terms) + ("" if self.dim == 32 else f", {self.dim} dimensions")
+        return " + ".join(terms) + ("" if self.dim == Configuration.dim else f", {self.dim} dimensions")
 
     def to_dict(self) -> dict[str, Any]:
         """Fields by name; parameters of terms that are not there are None."""

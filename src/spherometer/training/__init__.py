@@ -4,7 +4,6 @@ from spherometer.training._encoder import ConvEncoder as ConvEncoder
 from spherometer.training._encoder import encode as encode
 from spherometer.training._files import load_encoder as load_encoder
 from spherometer.training._files import save_encoder as save_encoder
-from spherometer.training._files import write_atomically as write_atomically
 from spherometer.training._loop import PairedViews as PairedViews
 from spherometer.training._loop import TrainingLog as TrainingLog
 from spherometer.training._loop import batches as batches

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +12,10 @@ from safetensors.torch import save
 
 from spherometer import _checks
 from spherometer.errors import InputError
+from spherometer.stores import write_file
 from spherometer.training._encoder import ConvEncoder
 
 _FORMAT = "spherometer.encoder/1"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path``: readers see the old file or the whole new one, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def sweep_temporaries(directory: Path) -> None:
-    """Remove what processes of this machine that no longer run left behind half-written."""
-    for path in directory.glob(f".*.{socket.gethostname()}.*.tmp"):
-        pid = path.name.split(".")[-2]
-        if pid.isdigit() and not _runs(int(pid)):
-            path.unlink(missing_ok=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def save_encoder(encoder: ConvEncoder, path: Path, *, notes: dict[str, Any] | None = None) -> None:
@@ -67,7 +29,7 @@ def save_encoder(encoder: ConvEncoder, path: Path, *, notes: dict[str, Any] | No
     # one entry: safetensors writes several in random order
     header = {"spherometer": json.dumps(description, sort_keys=True)}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    write_atomically(path, save(weights, header))
+    write_file(Path(path), save(weights, header))
 
 
 def load_encoder(path: Path | str) -> tuple[ConvEncoder, dict[str, Any]]:

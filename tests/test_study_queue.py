@@ -261,7 +261,8 @@ def test_an_error_of_ours_in_a_worker_is_not_hidden(tmp_path):
     storage, work = storage_at(tmp_path, "journal"), tiny(1)
     queue = queue_at(storage, work)
     queue.enqueue()
-    order = replace(order_for(tmp_path, storage, work), out=str(tmp_path / "missing"))
+    (tmp_path / "taken").write_bytes(b"a file where a directory is needed")
+    order = replace(order_for(tmp_path, storage, work), out=str(tmp_path / "taken"))
     with pytest.raises(_pool.WorkerError, match=r"study digits: a worker failed\.\nTraceback(.|\n)*encoders"):
         _pool.run_all(queue, order, 1, None)
     assert states(storage)[work[0].key][-1] == "WAITING"

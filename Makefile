@@ -45,7 +45,7 @@ $(VENV)/installed-train: $(INPUTS) | $(BIN)/uv
 	@touch $@
 
 $(VENV)/installed-dev: $(INPUTS) | $(BIN)/uv
-	$(UV) -e '.[train,dev]'
+	$(UV) -e '.[train,lightning,text,hf,dev]'
 	@touch $@ $(VENV)/installed-train
 
 clean:

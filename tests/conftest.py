@@ -18,3 +18,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker: they share the cores
     torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """SPHEROMETER_NO_SKIPS=1 (continuous integration): whatever is skipped counts as failed."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped and os.environ.get("SPHEROMETER_NO_SKIPS"):
+        terminalreporter.write_line(f"{len(skipped)} skipped, but nothing may be skipped here", red=True)
+        terminalreporter._session.exitstatus = 1

@@ -19,10 +19,13 @@ LAYERS = {
     6: {"stores", "data", "probes", "plots"},
     7: {"training", "report", "integrations"},
     8: {"study"},
-    9: {"cli"},
+    9: {"cli", "__main__"},
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
-HEAVY = "scipy sklearn matplotlib pandas pyarrow optuna kornia accelerate typer rich jinja2 safetensors pooch"
+HEAVY = (
+    "scipy sklearn matplotlib pandas pyarrow optuna kornia accelerate typer rich jinja2 safetensors pooch "
+    "PIL datasets transformers sentence_transformers lightning torchmetrics timm"
+)
 
 
 def room_of(path: Path) -> str:

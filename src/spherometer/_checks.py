@@ -108,9 +108,9 @@ def _check_matrix(function: str, name: str, rows: Tensor) -> None:
         )
 
 
-def _check_num_rows(function: str, name: str, num: int, min_rows: int, dropped: int) -> None:
+def enough_rows(function: str, name: str, num: int, min_rows: int, note: str = "") -> None:
+    """Check the number of rows; ``note`` goes behind the number in the message."""
     if num < min_rows:
-        after = f" after {dropped} rows with NaN or infinity were dropped" if dropped else ""
         because = "the quantity is a mean over pairs of rows" if min_rows > 1 else "a mean needs a row"
         plural = "row" if min_rows == 1 else "rows"
         refuse(
@@ -119,7 +119,7 @@ def _check_num_rows(function: str, name: str, num: int, min_rows: int, dropped: 
             name,
             f"have at least {min_rows} {plural}",
             because,
-            f"{num} {'row' if num == 1 else 'rows'}{after}",
+            f"{num} {'row' if num == 1 else 'rows'}{note}",
             "Pass the whole set at once",
         )
 
@@ -187,7 +187,9 @@ def feature_set(
     checked = []
     for name, tensor, is_numpy, mask in zip(names, tensors, kinds, masks, strict=True):
         rows = tensor if mask is None else tensor[mask]
-        _check_num_rows(function, name, len(rows), min_rows, len(tensor) - len(rows))
+        dropped = len(tensor) - len(rows)
+        note = f" after {dropped} rows with NaN or infinity were dropped" if dropped else ""
+        enough_rows(function, name, len(rows), min_rows, note)
         compute = rows if rows.dtype == torch.float64 else rows.to(torch.float32)
         compute = compute.contiguous()  # the same bytes whatever the strides: sums and GEMMs depend on them
         checked.append(Features(compute, mask, is_numpy, tensor.dtype))
@@ -213,7 +215,7 @@ def tensor_set(function: str, names: Sequence[str], values: Sequence[Any], *, mi
         _as_tensor(function, name, value)
         _check_matrix(function, name, value)
         _check_match(function, names[0], name, values[0], value, True, True)
-        _check_num_rows(function, name, len(value), min_rows, 0)
+        enough_rows(function, name, len(value), min_rows)
     return list(values)
 
 

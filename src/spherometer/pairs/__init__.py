@@ -1,5 +1,8 @@
 """Tiled reductions over all pairs of rows: the only O(N^2) code of the package."""
 
+from spherometer.pairs._energy import check_power as check_power
+from spherometer.pairs._energy import riesz_energy as riesz_energy
+from spherometer.pairs._energy import riesz_sum as riesz_sum
 from spherometer.pairs._gaussian import cross_gaussian_potential as cross_gaussian_potential
 from spherometer.pairs._gaussian import gaussian_potential as gaussian_potential
 from spherometer.pairs._logsumexp import masked_logsumexp as masked_logsumexp

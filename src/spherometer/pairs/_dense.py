@@ -38,6 +38,18 @@ def log_mean_gaussian(x: Tensor, t: Tensor | float, y: Tensor | None = None) -> 
     return log_sum_gaussian(x, t, y) - math.log(count)
 
 
+def riesz_sum(x: Tensor, y: Tensor, power: float, floor: float, skip: int | None) -> Tensor:
+    """Sum of d^-power (0: log(1 / d)) over the pairs with j - i not ``skip``; squared distances >= floor."""
+    squared = squared_distances(x, y)
+    if skip is not None:
+        columns = torch.arange(len(y), device=x.device)
+        own = columns - torch.arange(len(x), device=x.device)[:, None] == skip
+        squared = squared[~own]
+    squared = squared.clamp(min=floor)
+    total: Tensor = (squared.log() * -0.5 if power == 0 else squared.pow(-power / 2)).sum()
+    return total
+
+
 def masked_logsumexp(
     x: Tensor, y: Tensor | None, scale: Tensor | float, skip: Sequence[int]
 ) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ LAYERS = {
     1: {"sphere", "kernels", "_groups"},
     2: {"pairs"},
     3: {"metrics", "_results", "_citation"},
-    4: {"losses", "_relation", "_selection"},
+    4: {"losses", "_relation", "_selection", "_alarms", "_readings"},
     5: {"_measure", "_compare", "_select", "_monitor"},
     6: {"stores", "data", "probes", "plots"},
     7: {"training", "report", "integrations"},

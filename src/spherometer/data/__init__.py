@@ -1,9 +1,17 @@
-"""Training data: bundled image sets with fixed splits, and reproducible paired views of them."""
+"""Training data: image sets, reproducible paired views of them, and clean parts to probe."""
 
+from spherometer.data._augment import PRESETS as PRESETS
+from spherometer.data._augment import Augmentation as Augmentation
 from spherometer.data._draws import Draws as Draws
 from spherometer.data._draws import permutation as permutation
 from spherometer.data._images import ImageSet as ImageSet
 from spherometer.data._images import Split as Split
+from spherometer.data._open import open_data as open_data
+from spherometer.data._open import open_parts as open_parts
+from spherometer.data._paired import ImageViews as ImageViews
 from spherometer.data._registry import IMAGE_SETS as IMAGE_SETS
 from spherometer.data._registry import load_images as load_images
+from spherometer.data._source import ArrayImages as ArrayImages
+from spherometer.data._source import LabelledImages as LabelledImages
+from spherometer.data._source import Parts as Parts
 from spherometer.data._views import DigitViews as DigitViews

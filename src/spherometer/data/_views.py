@@ -6,15 +6,18 @@ Shapes: N images, B of them in a batch, C channels, H x W pixels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spherometer import _checks
+from spherometer.data._crops import resized
 from spherometer.data._draws import Draws
-from spherometer.errors import InputError, ShapeError
+from spherometer.data._source import check_index, content_hash, digest
+from spherometer.errors import ShapeError
 
 _NUM_SCALARS = 6  # slots 0-5 hold angle, scale, two shifts, contrast, brightness; the noise follows
 
@@ -35,6 +38,7 @@ class DigitViews:
         contrast: largest relative change of contrast.
         brightness: largest shift of all pixels, in units of the full range.
         noise: standard deviation of the noise of every pixel.
+        labels: [N] int64, or None; they go with the views, and no view depends on them.
 
     Example:
         >>> import torch
@@ -51,6 +55,7 @@ class DigitViews:
     contrast: float = 0.3
     brightness: float = 0.1
     noise: float = 0.1
+    labels: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or not self.images.is_floating_point():
@@ -65,30 +70,77 @@ class DigitViews:
             )
 
     @property
+    def changes(self) -> DigitChanges:
+        """What is changed, without the images."""
+        return DigitChanges(
+            self.rotation, self.translation, self.scale, self.contrast, self.brightness, self.noise
+        )
+
+    @property
     def num_images(self) -> int:
         """N."""
         return len(self.images)
 
+    def __len__(self) -> int:
+        return len(self.images)
+
     def __call__(self, epoch: int, index: Tensor) -> tuple[Tensor, Tensor]:
         """Both views of the images ``index`` [B] in ``epoch``, each [B, C, H, W]."""
-        return self.view(epoch, index, 0), self.view(epoch, index, 1)
+        return self.views(self.load(index), epoch, index)
+
+    def load(self, index: Tensor) -> Tensor:
+        """The images ``index`` [B] themselves."""
+        check_index("DigitViews", index, len(self), "images given to DigitViews")
+        return self.images[index.to(self.images.device)]
+
+    def views(self, loaded: Tensor, epoch: int, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Both views of ``loaded``, the images ``index`` [B], on its device."""
+        first, second = (self.changes.view(loaded, Draws(self.seed, epoch, view), index) for view in (0, 1))
+        return first, second
 
     def view(self, epoch: int, index: Tensor, view: int) -> Tensor:
         """One view (0, 1, ...) of the images ``index`` [B] in ``epoch``."""
-        if len(index) and (int(index.min()) < 0 or int(index.max()) >= self.num_images):
-            _checks.refuse(
-                InputError,
-                "DigitViews",
-                "index",
-                f"lie between 0 and {self.num_images - 1}",
-                "it counts the rows of images",
-                f"values from {int(index.min())} to {int(index.max())}",
-                "Pass row numbers of the images given to DigitViews",
-            )
-        draws = Draws(self.seed, epoch, view)
-        index = index.to(self.images.device)
+        return self.changes.view(self.load(index), Draws(self.seed, epoch, view), index)
+
+    def still(self, loaded: Tensor) -> Tensor:
+        """``loaded`` as it is: nothing is changed that is not drawn."""
+        return self.changes.still(loaded)
+
+    def fingerprint(self) -> str:
+        """Of pixels, labels, seed and settings."""
+        return digest(
+            pixels=content_hash(self.images),
+            labels=content_hash(self.labels),
+            seed=self.seed,
+            views=self.changes.settings(),
+        )
+
+
+@dataclass(frozen=True)
+class DigitChanges:
+    """The changes of :class:`DigitViews`, for images from anywhere."""
+
+    rotation: float = 15.0
+    translation: float = 0.125
+    scale: float = 0.15
+    contrast: float = 0.3
+    brightness: float = 0.1
+    noise: float = 0.1
+    size: tuple[int, int] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what a view is, JSON-able."""
+        return {"name": "digits"} | asdict(self)
+
+    def still(self, images: Tensor) -> Tensor:
+        """``images`` [B, C, H, W] in the size of the views."""
+        return images if self.size is None else resized(images, self.size)
+
+    def view(self, images: Tensor, draws: Draws, index: Tensor) -> Tensor:
+        """One view of ``images`` [B, C, H, W], the rows ``index`` [B] of the set."""
+        images, index = self.still(images), index.to(images.device)
         scalars = 2 * draws.uniform(index, _NUM_SCALARS) - 1  # each in (-1, 1)
-        images = self._moved(self.images[index], scalars)
+        images = self._moved(images, scalars)
         contrast = 1 + self.contrast * scalars[:, 4]
         brightness = self.brightness * scalars[:, 5]
         pixels = draws.normal(index, images[0].numel() if len(images) else 1, first=_NUM_SCALARS)

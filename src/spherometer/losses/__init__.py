@@ -9,3 +9,4 @@ from spherometer.losses._info_nce import InfoNCELoss as InfoNCELoss
 from spherometer.losses._info_nce import NTXentLoss as NTXentLoss
 from spherometer.losses._info_nce import info_nce_loss as info_nce_loss
 from spherometer.losses._info_nce import nt_xent_loss as nt_xent_loss
+from spherometer.losses._queue import MemoryQueue as MemoryQueue

@@ -6,55 +6,130 @@ Shapes: N rows, V views, D dimensions.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from spherometer import _checks, pairs
-from spherometer.losses import _views
+from spherometer.errors import UndefinedError
+from spherometer.losses import _ranks, _views
+from spherometer.losses._queue import MemoryQueue, check_queue, check_sides, rows_of
 
 
-def _alignment(views: Sequence[Tensor], alpha: float) -> Tensor:
+def _alignment(views: Sequence[Tensor], rows: _ranks.Rows, alpha: float) -> Tensor:
     """Mean of the alpha-th power of the distance over rows and pairs of views, float64."""
-    means = []
+    sums = []
     for x, y in itertools.combinations(views, 2):
         squared = (x - y).square().sum(dim=1).double()
         if alpha != 2:
             same = squared == 0  # the power has no finite derivative there; the distance's is taken as 0
             power = squared.masked_fill(same, 1.0).pow(alpha / 2)
             squared = power.masked_fill(same, 0.0)
-        means.append(squared.mean())
-    return means[0] if len(means) == 1 else torch.stack(means).mean()
+        sums.append(squared.sum())
+    return rows.mean(sums[0] if len(sums) == 1 else torch.stack(sums).sum(), rows.total * len(sums))
 
 
-def _uniformity(views: Sequence[Tensor], t: float | Tensor) -> Tensor:
+def _uniformity(rows: _ranks.Rows, t: float | Tensor) -> Tensor:
     """Mean over views of the log mean potential within the view, float64."""
-    values = [pairs.gaussian_potential(view, t) for view in views]
-    return values[0] if len(values) == 1 else torch.stack(values).mean()
+    if rows.world == 1:
+        values = [pairs.gaussian_potential(view, t) for view in rows.every.unbind()]
+        return values[0] if len(values) == 1 else torch.stack(values).mean()
+    sums = [_log_sum(own, others, t) for own, others in zip(rows.own, rows.others, strict=True)]
+    return (rows.log_sum(torch.stack(sums)) - math.log(rows.total * (rows.total - 1))).mean()
+
+
+def _uniformity_with(queue: MemoryQueue, rows: _ranks.Rows, t: float | Tensor, intra_batch: bool) -> Tensor:
+    """Log of one mean potential over query-queue pairs and, ``intra_batch``, pairs of queries."""
+    own, keys = rows.own[0], rows_of(queue, rows.every)
+    parts, num_pairs = [], rows.total * len(keys)
+    if len(own) and len(keys):
+        parts.append(pairs.cross_gaussian_potential(own, keys, t) + math.log(len(own) * len(keys)))
+    if intra_batch:  # every pair of queries once
+        parts.append(_log_sum(own, rows.others[0], t) - math.log(2))
+        num_pairs += rows.total * (rows.total - 1) // 2
+    return rows.log_sum(_joined(parts, own, t)) - math.log(num_pairs)
+
+
+def _log_sum(own: Tensor, others: Tensor, t: float | Tensor) -> Tensor:
+    """Log sum of the potential over the pairs of an own row with any other row."""
+    num, parts = len(own), []
+    if num > 1:
+        parts.append(pairs.gaussian_potential(own, t) + math.log(num * (num - 1)))
+    if num and len(others):
+        parts.append(pairs.cross_gaussian_potential(own, others, t) + math.log(num * len(others)))
+    return _joined(parts, own, t)
+
+
+def _joined(parts: Sequence[Tensor], own: Tensor, t: float | Tensor) -> Tensor:
+    """Log of the sum of exp(part). A rank without pairs stays in the graph: all ranks run one backward."""
+    if not parts:
+        return (own.sum().double() + t) * 0 - math.inf
+    return parts[0] if len(parts) == 1 else torch.logaddexp(parts[0], parts[1])
 
 
 def _align_uniform(
     function: str,
     z1: Tensor,
     z2: Tensor | None,
-    weights: tuple[float, float],
-    alpha: float,
-    t: float | Tensor,
+    settings: _Settings,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    _checks.positive(function, "alpha", alpha, at_least=1)
-    _views.check_number(function, "t", t)
-    views = _views.checked_views(function, z1, z2)
+    weights, queue, gather = settings.weights, settings.queue, settings.gather
+    with _ranks.refusals(gather, z1, z2):
+        _ranks.check_gather(function, gather)
+        _checks.positive(function, "alpha", settings.alpha, at_least=1)
+        _views.check_number(function, "t", settings.t)
+        # every row has a partner in the queue, or needs one in the batch
+        least = 2 if queue is None else _least_rows(function, queue, settings.intra_batch)
+        views = _views.checked_views(function, z1, z2, gather=gather, min_rows=least)
+        if queue is not None:
+            check_sides(function, queue, views)
     with _views.full_precision(views[0]):
-        z = _views.on_sphere(views).unbind()
+        z = _views.on_sphere(views)
+        if queue is None:
+            rows = _ranks.spread(function, z, gather, min_rows=least)
+        else:
+            spread = _ranks.spread if settings.intra_batch else _ranks.count
+            rows = spread(function, z[:1], gather, min_rows=least)
         # a term without weight is measured, and left out of the graph
         with torch.set_grad_enabled(torch.is_grad_enabled() and weights[0] != 0):
-            align = _alignment(z, alpha)
+            align = _alignment(z.unbind(), rows, settings.alpha)
         with torch.set_grad_enabled(torch.is_grad_enabled() and weights[1] != 0):
-            uniform = _uniformity(z, t)
+            if queue is None:
+                uniform = _uniformity(rows, settings.t)
+            else:
+                uniform = _uniformity_with(queue, rows, settings.t, settings.intra_batch)
         loss = _weighted(weights, (align, uniform))
     terms = {"alignment": align.detach(), "uniformity": uniform.detach()}
     return _views.result(loss, views[0]), terms
+
+
+def _least_rows(function: str, queue: MemoryQueue, intra_batch: bool) -> int:
+    if len(queue):
+        return 1
+    if not intra_batch:
+        _checks.refuse(
+            UndefinedError,
+            function,
+            "queue",
+            "hold at least 1 key with intra_batch=False",
+            "uniformity is a mean over pairs of a query and a key of the queue",
+            "an empty queue",
+            "Fill it first with queue.enqueue(keys), or pass intra_batch=True",
+        )
+    return 2
+
+
+@dataclass(frozen=True)
+class _Settings:
+    weights: tuple[float, float]
+    alpha: float
+    t: float | Tensor
+    gather: _ranks.Gather
+    queue: MemoryQueue | None = None
+    intra_batch: bool = True
 
 
 def _weighted(weights: tuple[float, float], values: tuple[Tensor, Tensor]) -> Tensor:
@@ -66,7 +141,7 @@ def _weighted(weights: tuple[float, float], values: tuple[Tensor, Tensor]) -> Te
 
 
 @pairs.outside_graphs
-def align_loss(x: Tensor, y: Tensor, alpha: float = 2) -> Tensor:
+def align_loss(x: Tensor, y: Tensor, alpha: float = 2, *, gather: _ranks.Gather = "auto") -> Tensor:
     r"""How far the two sides of a positive pair are apart, to be made small.
 
     mean_i \|x_i - y_i\|^alpha over unit rows.
@@ -75,6 +150,8 @@ def align_loss(x: Tensor, y: Tensor, alpha: float = 2) -> Tensor:
         x: [N, D] floating-point tensor, N >= 1; rows are scaled to length 1 inside.
         y: [N, D], row i belongs to row i of ``x``; same dtype and device.
         alpha: power of the distance, at least 1: below, the gradient is infinite where a pair coincides.
+        gather: "auto": under a process group of several ranks, the loss of the rows of all ranks, the same
+            on every rank; N counts them all. False: of these rows alone, for calls that not every rank makes.
 
     Returns:
         A 0-dim tensor, float32 (float64 for float64 input).
@@ -96,14 +173,18 @@ def align_loss(x: Tensor, y: Tensor, alpha: float = 2) -> Tensor:
         >>> float(align_loss(x, -x))
         4.0
     """
-    _checks.positive("align_loss", "alpha", alpha, at_least=1)
-    views = _checks.tensor_set("align_loss", ("x", "y"), (x, y), min_rows=1)
+    with _ranks.refusals(gather, x, y):
+        _ranks.check_gather("align_loss", gather)
+        _checks.positive("align_loss", "alpha", alpha, at_least=1)
+        views = _checks.tensor_set("align_loss", ("x", "y"), (x, y), min_rows=0)
     with _views.full_precision(views[0]):
-        return _views.result(_alignment(_views.on_sphere(views).unbind(), alpha), views[0])
+        z = _views.on_sphere(views)
+        rows = _ranks.count("align_loss", z, gather, min_rows=1, name="x")
+        return _views.result(_alignment(z.unbind(), rows, alpha), views[0])
 
 
 @pairs.outside_graphs
-def uniform_loss(x: Tensor, t: float | Tensor = 2) -> Tensor:
+def uniform_loss(x: Tensor, t: float | Tensor = 2, *, gather: _ranks.Gather = "auto") -> Tensor:
     r"""How far the rows are from covering the sphere evenly, to be made small.
 
     log mean_{i < j} exp(-t \|x_i - x_j\|^2) over unit rows: the log outside the mean, no self pairs.
@@ -111,6 +192,7 @@ def uniform_loss(x: Tensor, t: float | Tensor = 2) -> Tensor:
     Args:
         x: [N, D] floating-point tensor, N >= 2; rows are scaled to length 1 inside.
         t: sharpness > 0, a number or a 0-dim tensor, which gets its gradient.
+        gather: as for ``align_loss``.
 
     Returns:
         A 0-dim tensor, float32 (float64 for float64 input).
@@ -130,10 +212,13 @@ def uniform_loss(x: Tensor, t: float | Tensor = 2) -> Tensor:
         >>> round(float(uniform_loss(torch.eye(4))), 4)
         -4.0
     """
-    _views.check_number("uniform_loss", "t", t)
-    views = _checks.tensor_set("uniform_loss", ("x",), (x,), min_rows=2)
+    with _ranks.refusals(gather, x):
+        _ranks.check_gather("uniform_loss", gather)
+        _views.check_number("uniform_loss", "t", t)
+        views = _checks.tensor_set("uniform_loss", ("x",), (x,), min_rows=0)
     with _views.full_precision(views[0]):
-        return _views.result(_uniformity(_views.on_sphere(views).unbind(), t), views[0])
+        rows = _ranks.spread("uniform_loss", _views.on_sphere(views), gather, min_rows=2, name="x")
+        return _views.result(_uniformity(rows, t), views[0])
 
 
 @pairs.outside_graphs
@@ -145,6 +230,7 @@ def align_uniform_loss(
     uniform_weight: float = 1.0,
     alpha: float = 2.0,
     t: float | Tensor = 2.0,
+    gather: _ranks.Gather = "auto",
 ) -> Tensor:
     r"""Weighted sum of alignment and uniformity, the direct alternative to a contrastive loss.
 
@@ -159,6 +245,7 @@ def align_uniform_loss(
         uniform_weight: weight of uniformity, >= 0.
         alpha: power of the distance, at least 1.
         t: sharpness > 0, a number or a 0-dim tensor.
+        gather: as for ``align_loss``.
 
     With V views alignment is the mean over pairs of views and uniformity the mean over views.
 
@@ -178,8 +265,8 @@ def align_uniform_loss(
         -4.0
     """
     _check_weights("align_uniform_loss", align_weight, uniform_weight)
-    weights = (align_weight, uniform_weight)
-    return _align_uniform("align_uniform_loss", z1, z2, weights, alpha, t)[0]
+    settings = _Settings((align_weight, uniform_weight), alpha, t, gather)
+    return _align_uniform("align_uniform_loss", z1, z2, settings)[0]
 
 
 def _check_weights(function: str, align_weight: float, uniform_weight: float) -> None:
@@ -196,9 +283,16 @@ class AlignUniformLoss(nn.Module):
         uniform_weight: weight of uniformity, >= 0.
         alpha: power of the distance, at least 1.
         t: sharpness > 0; pass an ``nn.Parameter`` of shape () to learn it.
+        gather: as for ``align_loss``.
+        queue: keys of earlier batches. The call then takes queries and keys (detached by the caller), and
+            uniformity is the log of one mean potential, over the N K pairs of a query and a key of the
+            queue and the N (N - 1) / 2 pairs of queries.
+        intra_batch: False leaves the pairs of queries out; the queue must then not be empty.
 
     ``terms`` holds the detached parts of the last call, unweighted: ``alignment`` and ``uniformity``
     (float64, shape ()). A term of weight 0 is measured too, but takes no part in the gradient.
+
+    Source of the queue form: Wang & Isola 2020, appendix B.2, and its code for MoCo.
 
     Example:
         >>> loss = AlignUniformLoss(align_weight=0.5)
@@ -215,27 +309,39 @@ class AlignUniformLoss(nn.Module):
         uniform_weight: float = 1.0,
         alpha: float = 2.0,
         t: float | Tensor = 2.0,
+        *,
+        gather: _ranks.Gather = "auto",
+        queue: MemoryQueue | None = None,
+        intra_batch: bool = True,
     ) -> None:
         super().__init__()
         _check_weights("AlignUniformLoss", align_weight, uniform_weight)
         _checks.positive("AlignUniformLoss", "alpha", alpha, at_least=1)
         _views.check_number("AlignUniformLoss", "t", t)
+        _ranks.check_gather("AlignUniformLoss", gather)
+        check_queue("AlignUniformLoss", queue)
         self.align_weight = align_weight
         self.uniform_weight = uniform_weight
         self.alpha = alpha
         self.t = t
+        self.gather = gather
+        self.queue = queue
+        self.intra_batch = intra_batch
         self.terms: dict[str, Tensor] = {}
 
     @pairs.outside_graphs
     def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
         """The loss of two views [N, D], or of one [N, V, D] tensor."""
         weights = (self.align_weight, self.uniform_weight)
-        loss, self.terms = _align_uniform("AlignUniformLoss", z1, z2, weights, self.alpha, self.t)
+        settings = _Settings(weights, self.alpha, self.t, self.gather, self.queue, self.intra_batch)
+        loss, self.terms = _align_uniform("AlignUniformLoss", z1, z2, settings)
         return loss
 
     def extra_repr(self) -> str:
         """The settings."""
-        return (
+        shown = (
             f"align_weight={self.align_weight}, uniform_weight={self.uniform_weight}, "
             f"alpha={self.alpha}, t={_views.shown(self.t)}"
         )
+        shown += "" if self.intra_batch else ", intra_batch=False"
+        return shown + _ranks.shown(self.gather)

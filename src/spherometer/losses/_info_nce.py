@@ -12,13 +12,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spherometer import pairs
-from spherometer.losses import _views
+from spherometer.losses import _ranks, _views
+from spherometer.losses._queue import MemoryQueue, check_queue, check_sides, rows_of
 
 
 def _cosines(x: Tensor, y: Tensor) -> Tensor:
@@ -28,9 +30,9 @@ def _cosines(x: Tensor, y: Tensor) -> Tensor:
     return cosine
 
 
-def _mean_loss(rest: Tensor, positive: Tensor) -> Tensor:
-    """Mean of log(1 + exp(rest - positive)), accurate everywhere (softplus turns linear at 20)."""
-    return -functional.logsigmoid(positive - rest).mean()
+def _sum_loss(rest: Tensor, positive: Tensor) -> Tensor:
+    """Sum of log(1 + exp(rest - positive)), accurate everywhere (softplus turns linear at 20)."""
+    return -functional.logsigmoid(positive - rest).sum()
 
 
 def _scale(function: str, temperature: float | Tensor) -> float | Tensor:
@@ -49,44 +51,103 @@ def _terms(loss: Tensor, positive: Tensor, num_candidates: int) -> dict[str, Ten
     }
 
 
+@dataclass(frozen=True)
+class _Settings:
+    temperature: float | Tensor
+    gather: _ranks.Gather
+    queue: MemoryQueue | None = None
+
+
+def _entered(
+    function: str, z1: Tensor, z2: Tensor | None, settings: _Settings
+) -> tuple[list[Tensor], float | Tensor]:
+    """The checked views of a call and the scale of its logits."""
+    gather, queue = settings.gather, settings.queue
+    with _ranks.refusals(gather, z1, z2):
+        _ranks.check_gather(function, gather)
+        scale = _scale(function, settings.temperature)
+        min_rows = 2 if queue is None else 1
+        views = _views.checked_views(function, z1, z2, gather=gather, min_rows=min_rows)
+        if queue is not None:
+            check_sides(function, queue, views)
+    return views, scale
+
+
 def _info_nce(
-    function: str, z1: Tensor, z2: Tensor | None, temperature: float | Tensor
+    function: str, z1: Tensor, z2: Tensor | None, settings: _Settings
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    scale = _scale(function, temperature)
-    views = _views.checked_views(function, z1, z2)
+    views, scale = _entered(function, z1, z2, settings)
+    if settings.queue is not None:
+        return _info_nce_with(settings.queue, function, views, scale, settings.gather)
     with _views.full_precision(views[0]):
+        rows = _ranks.spread(function, _views.on_sphere(views), settings.gather, min_rows=2)
         losses, positives = [], []
-        for x, y in itertools.combinations(_views.on_sphere(views).unbind(), 2):
-            positive = _cosines(x, y) * scale
-            rows, columns = pairs.masked_logsumexp(x, y, scale, skip=(0,))
-            losses.append(_mean_loss(torch.stack([rows, columns]), positive))
-            positives.append(positive.detach().mean())
-        loss = losses[0] if len(losses) == 1 else torch.stack(losses).mean()
-        positive = positives[0] if len(positives) == 1 else torch.stack(positives).mean()
-    return _views.result(loss, views[0]), _terms(loss, positive, len(views[0]))
+        for v, w in itertools.combinations(range(len(views)), 2):
+            positive = _cosines(rows.own[v], rows.own[w]) * scale
+            losses.append(_sum_loss(_both_ways(rows, v, w, scale), positive))
+            positives.append(positive.detach().sum())
+        count = rows.total * len(losses)
+        loss = rows.mean(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), 2 * count)
+        positive = rows.mean(positives[0] if len(positives) == 1 else torch.stack(positives).sum(), count)
+    return _views.result(loss, views[0]), _terms(loss, positive, rows.total)
+
+
+def _both_ways(rows: _ranks.Rows, v: int, w: int, scale: float | Tensor) -> Tensor:
+    """Log-sum-exps [2, n] of the negatives of the own rows: of view v in view w, and of w in v."""
+    if rows.world == 1:
+        return torch.stack(pairs.masked_logsumexp(rows.every[v], rows.every[w], scale, skip=(0,)))
+    there, _ = pairs.masked_logsumexp(rows.own[v], rows.every[w], scale, skip=(rows.start,))
+    back, _ = pairs.masked_logsumexp(rows.own[w], rows.every[v], scale, skip=(rows.start,))
+    return torch.stack([there, back])
+
+
+def _info_nce_with(
+    queue: MemoryQueue, function: str, views: Sequence[Tensor], scale: float | Tensor, gather: _ranks.Gather
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Queries against their own key and the rows of the queue, one direction."""
+    with _views.full_precision(views[0]):
+        z = _views.on_sphere(views)
+        rows = _ranks.count(function, z, gather, min_rows=1)
+        others = rows_of(queue, z)
+        positive = _cosines(z[0], z[1]) * scale
+        rest, _ = pairs.masked_logsumexp(z[0], others, scale)
+        loss = rows.mean(_sum_loss(rest, positive), rows.total)
+        positive = rows.mean(positive.detach().sum(), rows.total)
+    return _views.result(loss, views[0]), _terms(loss, positive, 1 + len(others))
 
 
 def _nt_xent(
-    function: str, z1: Tensor, z2: Tensor | None, temperature: float | Tensor
+    function: str, z1: Tensor, z2: Tensor | None, settings: _Settings
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    scale = _scale(function, temperature)
-    views = _views.checked_views(function, z1, z2)
-    num, num_views = len(views[0]), len(views)
+    views, scale = _entered(function, z1, z2, settings)
+    num_views = len(views)
     with _views.full_precision(views[0]):
-        every = _views.on_sphere(views)
-        z = every.unbind()
-        offsets = range(-(num_views - 1) * num, num_views * num, num)  # a row itself and its positives
-        negatives, _ = pairs.masked_logsumexp(every.flatten(0, 1), None, scale, skip=tuple(offsets))
-        negatives = negatives.view(num_views, num)
+        rows = _ranks.spread(function, _views.on_sphere(views), settings.gather, min_rows=2)
+        z = rows.own.unbind()
+        negatives = _negatives(rows, num_views, scale)
         if num_views == 2:
             positives = _cosines(z[0], z[1]) * scale  # the same for both sides of a pair
             rest = negatives
         else:
             positives = _all_positives(z) * scale
             rest = _without_each(negatives, positives)
-        loss = _mean_loss(rest, positives)
-    terms = _terms(loss, positives.detach().mean(), num_views * num - 1)
+        loss = rows.mean(_sum_loss(rest, positives), rows.total * num_views * (num_views - 1))
+        num_positives = rows.total * (1 if num_views == 2 else num_views * (num_views - 1))
+        positive = rows.mean(positives.detach().sum(), num_positives)
+    terms = _terms(loss, positive, num_views * rows.total - 1)
     return _views.result(loss, views[0]), terms
+
+
+def _negatives(rows: _ranks.Rows, num_views: int, scale: float | Tensor) -> Tensor:
+    """Log-sum-exps [V, n] of the own rows over all rows but themselves and their positives."""
+    every = rows.every.flatten(0, 1)
+    num = rows.total
+    if rows.world == 1:
+        offsets = range(-(num_views - 1) * num, num_views * num, num)  # a row itself and its positives
+        sums, _ = pairs.masked_logsumexp(every, None, scale, skip=tuple(offsets))
+        return sums.view(num_views, num)
+    skip = range(rows.start, num_views * num, num)
+    return torch.stack([pairs.masked_logsumexp(own, every, scale, tuple(skip))[0] for own in rows.own])
 
 
 def _all_positives(z: Sequence[Tensor]) -> Tensor:
@@ -108,7 +169,13 @@ def _without_each(negatives: Tensor, positives: Tensor) -> Tensor:
 
 
 @pairs.outside_graphs
-def info_nce_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | Tensor = 0.5) -> Tensor:
+def info_nce_loss(
+    z1: Tensor,
+    z2: Tensor | None = None,
+    *,
+    temperature: float | Tensor = 0.5,
+    gather: _ranks.Gather = "auto",
+) -> Tensor:
     r"""The contrastive loss with negatives from the other view, over both directions.
 
     With s_ij = z1_i . z2_j / temperature: the mean of -log softmax_j(s)_ii over rows and of the same over
@@ -118,6 +185,8 @@ def info_nce_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | 
         z1: [N, D] tensor, or [N, V, D] with V >= 2 and no ``z2``; rows are scaled to length 1 inside.
         z2: [N, D], row i belongs to row i of ``z1``.
         temperature: > 0, a number or a 0-dim tensor, which gets its gradient.
+        gather: "auto": under a process group of several ranks, the loss of the rows of all ranks, the same
+            on every rank; N counts them all. False: of these rows alone, for calls that not every rank makes.
 
     With V > 2 views: the mean over pairs of views of the two-view loss.
 
@@ -139,11 +208,17 @@ def info_nce_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | 
         >>> round(float(info_nce_loss(torch.eye(4), torch.eye(4))), 6)  # log1p(3 exp(-2))
         0.340753
     """
-    return _info_nce("info_nce_loss", z1, z2, temperature)[0]
+    return _info_nce("info_nce_loss", z1, z2, _Settings(temperature, gather))[0]
 
 
 @pairs.outside_graphs
-def nt_xent_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | Tensor = 0.5) -> Tensor:
+def nt_xent_loss(
+    z1: Tensor,
+    z2: Tensor | None = None,
+    *,
+    temperature: float | Tensor = 0.5,
+    gather: _ranks.Gather = "auto",
+) -> Tensor:
     r"""The contrastive loss of SimCLR: every other row of both views is a candidate.
 
     Over all V N rows i, with s_ik = z_i . z_k / temperature and each positive p of i (another view of the
@@ -153,6 +228,7 @@ def nt_xent_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | T
         z1: [N, D] tensor, or [N, V, D] with V >= 2 and no ``z2``; rows are scaled to length 1 inside.
         z2: [N, D], row i belongs to row i of ``z1``.
         temperature: > 0, a number or a 0-dim tensor, which gets its gradient.
+        gather: as for ``info_nce_loss``.
 
     Returns:
         A 0-dim tensor, float32 (float64 for float64 input).
@@ -170,21 +246,23 @@ def nt_xent_loss(z1: Tensor, z2: Tensor | None = None, *, temperature: float | T
         >>> round(float(nt_xent_loss(torch.ones(4, 3), torch.ones(4, 3))), 4)  # log 7
         1.9459
     """
-    return _nt_xent("nt_xent_loss", z1, z2, temperature)[0]
+    return _nt_xent("nt_xent_loss", z1, z2, _Settings(temperature, gather))[0]
 
 
 class _Contrastive(nn.Module):
     """Temperature and terms of a contrastive loss."""
 
-    def __init__(self, temperature: float | Tensor = 0.5) -> None:
+    def __init__(self, temperature: float | Tensor = 0.5, *, gather: _ranks.Gather = "auto") -> None:
         super().__init__()
         _views.check_number(type(self).__name__, "temperature", temperature)
+        _ranks.check_gather(type(self).__name__, gather)
         self.temperature = temperature
+        self.gather = gather
         self.terms: dict[str, Tensor] = {}
 
     def extra_repr(self) -> str:
         """The settings."""
-        return f"temperature={_views.shown(self.temperature)}"
+        return f"temperature={_views.shown(self.temperature)}{_ranks.shown(self.gather)}"
 
 
 class InfoNCELoss(_Contrastive):
@@ -192,6 +270,11 @@ class InfoNCELoss(_Contrastive):
 
     Args:
         temperature: > 0; pass an ``nn.Parameter`` of shape () to learn it.
+        queue: keys of earlier batches as negatives. The call then takes queries and keys (detached by the
+            caller): with q_i, k_i and the K rows m of the queue, the mean over i of
+            -log e^{q_i.k_i / T} / (e^{q_i.k_i / T} + sum_m e^{q_i.m / T}), one direction; N >= 1. An empty
+            queue gives 0 with gradient 0, a sum over nothing.
+        gather: as for ``info_nce_loss``; the queue is every rank's own, the same when it gathers too.
 
     ``terms`` holds the detached parts of the last call (float64, shape ()), which add up to the loss:
 
@@ -199,6 +282,9 @@ class InfoNCELoss(_Contrastive):
     * ``uniformity`` = mean over rows and columns of log mean_j e^{s_ij}, over all N candidates j, the
       positive among them (the log inside the mean over rows, unlike ``uniform_loss``);
     * ``log_candidates`` = log N.
+
+    With a queue, the K + 1 candidates of a query are its key and the rows of the queue.
+    Source of the queue form: He et al. 2020 (MoCo), equation 1.
 
     The loss minus ``log_candidates`` converges for N -> infinity (Wang & Isola 2020, theorem 1); there M
     counts the negatives, here N = M + 1 the candidates, so that the sum is exact for every N.
@@ -212,10 +298,22 @@ class InfoNCELoss(_Contrastive):
 
     name = "info_nce"
 
+    def __init__(
+        self,
+        temperature: float | Tensor = 0.5,
+        *,
+        queue: MemoryQueue | None = None,
+        gather: _ranks.Gather = "auto",
+    ) -> None:
+        super().__init__(temperature, gather=gather)
+        check_queue("InfoNCELoss", queue)
+        self.queue = queue
+
     @pairs.outside_graphs
     def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
         """The loss of two views [N, D], or of one [N, V, D] tensor."""
-        loss, self.terms = _info_nce("InfoNCELoss", z1, z2, self.temperature)
+        settings = _Settings(self.temperature, self.gather, self.queue)
+        loss, self.terms = _info_nce("InfoNCELoss", z1, z2, settings)
         return loss
 
 
@@ -224,6 +322,7 @@ class NTXentLoss(_Contrastive):
 
     Args:
         temperature: > 0; pass an ``nn.Parameter`` of shape () to learn it.
+        gather: as for ``info_nce_loss``.
 
     ``terms`` holds the detached parts of the last call (float64, shape ()), which add up to the loss:
 
@@ -243,5 +342,6 @@ class NTXentLoss(_Contrastive):
     @pairs.outside_graphs
     def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
         """The loss of two views [N, D], or of one [N, V, D] tensor."""
-        loss, self.terms = _nt_xent("NTXentLoss", z1, z2, self.temperature)
+        settings = _Settings(self.temperature, self.gather)
+        loss, self.terms = _nt_xent("NTXentLoss", z1, z2, settings)
         return loss

@@ -101,6 +101,11 @@ def check_gather(function: str, gather: Any) -> None:
         )
 
 
+def shown(gather: Gather) -> str:
+    """The argument as ``extra_repr`` shows it: where it is not the default."""
+    return "" if gather == "auto" else f", gather={gather}"
+
+
 def num_ranks(gather: Gather) -> int:
     """Number of ranks a loss is taken over: those of the default process group, or 1."""
     if gather is False or not distributed.is_available() or not distributed.is_initialized():
@@ -225,6 +230,8 @@ def _check_headers(function: str, name: str, headers: Sequence[Sequence[int]]) -
 def _collect(own: Tensor, counts: Sequence[int]) -> Tensor:
     """All-gather of shards [V, n, ...] of different lengths, padded to the longest and cut again."""
     longest = max(counts)
+    if not longest:
+        return own
     padded = own.contiguous()
     if own.shape[1] < longest:
         padded = own.new_zeros(len(own), longest, *own.shape[2:])

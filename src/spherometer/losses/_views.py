@@ -18,12 +18,19 @@ from torch import Tensor
 
 from spherometer import _checks, sphere
 from spherometer.errors import InputError, ShapeError
+from spherometer.losses import _ranks
 
 
-def checked_views(function: str, z1: Any, z2: Any) -> list[Tensor]:
-    """The V >= 2 views of a call as [N, D] tensors: two arguments, or one of shape [N, V, D]."""
+def checked_views(
+    function: str, z1: Any, z2: Any, *, gather: _ranks.Gather = False, min_rows: int = 2
+) -> list[Tensor]:
+    """The V >= 2 views of a call as [N, D] tensors: two arguments, or one of shape [N, V, D].
+
+    With several ranks ``min_rows`` is left to ``_ranks``, which counts the rows of all.
+    """
+    least = min_rows if _ranks.num_ranks(gather) == 1 else 0
     if z2 is not None:
-        return _checks.tensor_set(function, ("z1", "z2"), (z1, z2), min_rows=2)
+        return _checks.tensor_set(function, ("z1", "z2"), (z1, z2), min_rows=least)
     if isinstance(z1, Tensor) and (z1.ndim != 3 or z1.shape[1] < 2):
         _checks.refuse(
             ShapeError,
@@ -35,7 +42,7 @@ def checked_views(function: str, z1: Any, z2: Any) -> list[Tensor]:
             "Pass z1 and z2 of shape [N, D] each, or torch.stack([z1, z2], dim=1)",
         )
     views = z1.unbind(1) if isinstance(z1, Tensor) else (z1,)
-    return _checks.tensor_set(function, ("z1",) * len(views), views, min_rows=2)
+    return _checks.tensor_set(function, ("z1",) * len(views), views, min_rows=least)
 
 
 def on_sphere(views: Sequence[Tensor]) -> Tensor:

@@ -71,6 +71,29 @@ _SIMCLR = """@inproceedings{chen2020simple,
   pages     = {1597--1607},
   year      = {2020}
 }"""
+_KHOSLA = """@inproceedings{khosla2020supervised,
+  title     = {Supervised Contrastive Learning},
+  author    = {Khosla, Prannay and Teterwak, Piotr and Wang, Chen and Sarna, Aaron and Tian, Yonglong and
+               Isola, Phillip and Maschinot, Aaron and Liu, Ce and Krishnan, Dilip},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {33},
+  year      = {2020}
+}"""
+_DUFUMIER = """@inproceedings{dufumier2023integrating,
+  title     = {Integrating Prior Knowledge in Contrastive Learning with Kernel},
+  author    = {Dufumier, Benoit and Barbano, Carlo Alberto and Louiset, Robin and Duchesnay, Edouard and
+               Gori, Pietro},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2023}
+}"""
+_LIU = """@inproceedings{liu2018learning,
+  title     = {Learning towards Minimum Hyperspherical Energy},
+  author    = {Liu, Weiyang and Lin, Rongmei and Liu, Zhen and Liu, Lixin and Yu, Zhiding and Dai, Bo and
+               Song, Le},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {31},
+  year      = {2018}
+}"""
 _OURS = """@software{spherometer,
   title  = {Spherometer},
   author = {{The Spherometer developers}},
@@ -86,6 +109,7 @@ _SOURCES = {
     "expected_uniformity": _WANG_ISOLA,
     "minimum_uniformity": _COHN_KUMAR,
     "normalized_uniformity": _WANG_ISOLA,
+    "hyperspherical_energy": _LIU,
     "rankme": _RANKME,
     "effective_rank": _ROY,
     "participation_ratio": _GAO,
@@ -101,6 +125,12 @@ _SOURCES = {
     "InfoNCELoss": _INFO_NCE,
     "nt_xent_loss": _SIMCLR,
     "NTXentLoss": _SIMCLR,
+    "sup_con_loss": _KHOSLA,
+    "SupConLoss": _KHOSLA,
+    "decoupled_uniformity_loss": _DUFUMIER,
+    "DecoupledUniformityLoss": _DUFUMIER,
+    "hyperspherical_energy_loss": _LIU,
+    "HypersphericalEnergyLoss": _LIU,
     "CombinedLoss": _OURS,
     "spherometer": _OURS,
 }

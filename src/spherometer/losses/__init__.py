@@ -5,8 +5,14 @@ from spherometer.losses._align_uniform import align_loss as align_loss
 from spherometer.losses._align_uniform import align_uniform_loss as align_uniform_loss
 from spherometer.losses._align_uniform import uniform_loss as uniform_loss
 from spherometer.losses._combined import CombinedLoss as CombinedLoss
+from spherometer.losses._decoupled import DecoupledUniformityLoss as DecoupledUniformityLoss
+from spherometer.losses._decoupled import decoupled_uniformity_loss as decoupled_uniformity_loss
+from spherometer.losses._energy import HypersphericalEnergyLoss as HypersphericalEnergyLoss
+from spherometer.losses._energy import hyperspherical_energy_loss as hyperspherical_energy_loss
 from spherometer.losses._info_nce import InfoNCELoss as InfoNCELoss
 from spherometer.losses._info_nce import NTXentLoss as NTXentLoss
 from spherometer.losses._info_nce import info_nce_loss as info_nce_loss
 from spherometer.losses._info_nce import nt_xent_loss as nt_xent_loss
 from spherometer.losses._queue import MemoryQueue as MemoryQueue
+from spherometer.losses._sup_con import SupConLoss as SupConLoss
+from spherometer.losses._sup_con import sup_con_loss as sup_con_loss

@@ -3,8 +3,8 @@ r"""Riesz energy over all pairs, its value and gradients in one pass: sums of d^
 A tile of squared distances is one GEMM of widened, centred rows, [-2 x, |x|^2, 1] . [y, 1, |y|^2]. Its error
 is a few roundings of |x|^2 + |y|^2 however small the distance is, and the nearest pairs weigh most here. So
 a tile whose smallest squared distance is below 1/16 of that sum is made again in float64, and there the pairs
-below 1/1024 of it are taken by differences, one by one: no pair is off by more than a few 1e-6 in float32
-and 1e-12 in float64 (relative). With k = d^-power and w = d^-(power + 2), the tile w times [y, 1] gives
+below 2^-13 of it are taken by differences, one by one: no pair is off by more than a few 1e-6 in float32
+and 1e-11 in float64 (relative). With k = d^-power and w = d^-(power + 2), the tile w times [y, 1] gives
 sum_j w_ij y_j and the row sum r_i, hence the gradient power * (sum_j w_ij y_j - r_i x_i).
 
 Shapes: N, M rows, D dimensions, K near pairs.
@@ -26,7 +26,7 @@ from spherometer.pairs._gaussian import refuse_few
 from spherometer.pairs._tiles import accumulator, full_precision, outside_graphs, spans, tile_for
 
 # Share of |x|^2 + |y|^2 below which a squared distance of a GEMM is too coarse; grows with power / 2.
-_NEAR = {torch.float32: 1 / 16, torch.float64: 1 / 1024}
+_NEAR = {torch.float32: 1 / 16, torch.float64: 2.0**-13}
 _FLOORED = 2.0**-23  # with a floor above this share float64 products are off by less than 1e-8 everywhere
 _SAME = 2.0**-50  # rows nearer than this share of the longest coincide: four roundings of float64
 _WIDE = 100.0  # powers of two that float32 values may span

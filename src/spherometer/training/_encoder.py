@@ -1,16 +1,19 @@
-"""A small convolutional encoder whose output lies on the unit sphere.
+"""What every encoder here is: a body, a head, and an output on the unit sphere.
 
-Shapes: B images, C channels, H x W pixels, P penultimate features, D = ``dim`` output coordinates.
+Shapes: B samples, C channels, H x W pixels, P penultimate features, D output coordinates.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from spherometer import _checks, sphere
+from spherometer.errors import ShapeError
+from spherometer.training._taps import record
 
 
 class Encoded(NamedTuple):
@@ -20,67 +23,80 @@ class Encoded(NamedTuple):
     penultimate: Tensor  # [B, P]
 
 
-class ConvEncoder(nn.Module):
-    """Two convolutions, a hidden layer, a linear map to ``dim`` coordinates, scaled to length 1.
+class Encoder(nn.Module):
+    """Samples -> unit vectors: ``normalize(head(body(x)))``.
 
-    Made for images of about 8 x 8 to 32 x 32 pixels. Weights are drawn from ``seed`` by an own generator.
-
-    Args:
-        dim: output coordinates D.
-        channels: of the images, C.
-        width: channels of the first convolution; the second has twice as many.
-        hidden: penultimate features P.
-        seed: of the initial weights.
+    A kind of encoder is a subclass that sets ``kind``, keeps its constructor's arguments (without the seed)
+    in ``config``, builds ``body`` (samples -> [B, P]) and ``head`` ([B, P] -> [B, D]) on the meta device, and
+    calls ``draw(seed)``. So every weight comes from an own generator, and the global one is not touched.
     """
 
-    def __init__(
-        self, dim: int = 32, *, channels: int = 1, width: int = 16, hidden: int = 128, seed: int = 0
-    ) -> None:
-        for name, value in (("dim", dim), ("channels", channels), ("width", width), ("hidden", hidden)):
-            _checks.whole("ConvEncoder", name, value)
-        super().__init__()
-        self.config = {"dim": dim, "channels": channels, "width": width, "hidden": hidden}
-        with torch.device("meta"):  # no weight is drawn from the global generator
-            self.body = nn.Sequential(
-                nn.Conv2d(channels, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-                nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(2 * width),
-                nn.ReLU(),
-                nn.AdaptiveAvgPool2d(4),
-                nn.Flatten(),
-                nn.Linear(2 * width * 16, hidden, bias=False),
-                nn.BatchNorm1d(hidden),
-                nn.ReLU(),
-            )
-            self.head = nn.Linear(hidden, dim)
+    kind: str = "encoder"
+    dense_path: str | None = None  # of the sub-module whose output is the dense map [B, C', H', W']
+    config: dict[str, Any]
+    body: nn.Module
+    head: nn.Module
+
+    def draw(self, seed: int) -> None:
+        """Draw all weights from ``seed``; the modules may still be on the meta device."""
+        _checks.whole(type(self).__name__, "seed", seed, at_least=0)
         self.to_empty(device="cpu")
-        self._initialise(torch.Generator().manual_seed(seed))
+        initialise(self, torch.Generator().manual_seed(seed))
 
-    def _initialise(self, generator: torch.Generator) -> None:
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                module.reset_running_stats()
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
+    def prepare(self, x: Tensor) -> Tensor:
+        """Check the samples, and lay them out as the body likes them."""
+        channels = self.config.get("channels")
+        if channels is not None and (x.ndim != 4 or x.shape[1] != channels):
+            _checks.refuse(
+                ShapeError, type(self).__name__, "x", f"be images [B, {channels}, H, W]",
+                "the first layer was made for them", f"shape {tuple(x.shape)}",
+                "Convert the images, or build the encoder with other channels",
+            )  # fmt: skip
+        return x
 
-    def features(self, images: Tensor) -> Encoded:
-        """Output [B, D] and penultimate features [B, P] of images [B, C, H, W]."""
-        penultimate = self.body(images)
+    def features(self, x: Tensor) -> Encoded:
+        """Output [B, D] and penultimate features [B, P], which enter the head, of samples x."""
+        penultimate = self.body(self.prepare(x))
         return Encoded(sphere.normalize(self.head(penultimate)), penultimate)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Unit vectors [B, D] of images [B, C, H, W]."""
-        return self.features(images).output
+    def forward(self, x: Tensor) -> Tensor:
+        """Unit vectors [B, D] of samples x."""
+        return self.features(x).output
+
+    def tap(self, x: Tensor, names: str | Sequence[str]) -> dict[str, Tensor]:
+        """Features inside the encoder, in one forward pass, in the mode and with the gradients of the moment.
+
+        Args:
+            x: samples.
+            names: "output" [B, D], "penultimate" [B, P] (what enters the head), "dense" [B, C', H', W'] (the
+                last map), or the path of any sub-module, such as "body.0".
+
+        Returns:
+            name -> what that part put out; nothing stays attached to the encoder, also after an error.
+
+        Raises:
+            InputError: an unknown name, no dense map in this encoder, or a part that puts out no tensor.
+        """
+        own = {"output": "", "penultimate": "body", "dense": self.dense_path}
+        wanted = [names] if isinstance(names, str) else list(names)
+        return record("tap", self, x, {name: own.get(name, name) for name in wanted})
 
 
-def encode(encoder: ConvEncoder, images: Tensor, *, batch_size: int = 1024) -> Encoded:
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights of convolutions and linear maps as He et al. 2015 do; norms start as the identity."""
+    for part in module.modules():
+        if isinstance(part, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)):
+            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                part.reset_running_stats()
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+def encode(encoder: Encoder, images: Tensor, *, batch_size: int = 1024) -> Encoded:
     """Both representations of all ``images`` in evaluation mode, without gradients; the mode is restored."""
     training = encoder.training
     encoder.eval()

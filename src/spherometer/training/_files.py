@@ -13,7 +13,7 @@ from safetensors.torch import save
 from spherometer import _checks
 from spherometer.errors import InputError
 from spherometer.stores import write_file
-from spherometer.training._encoder import ConvEncoder
+from spherometer.training._conv import ConvEncoder
 
 _FORMAT = "spherometer.encoder/1"
 

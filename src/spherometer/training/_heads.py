@@ -1,0 +1,59 @@
+"""Projection heads and normalisation layers.
+
+Shapes: B samples, P penultimate features, D output coordinates.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from spherometer import _checks
+from spherometer.errors import InputError
+
+Head = Literal["linear", "mlp", "none"]
+Norm = Literal["batch", "group", "none"]
+_GROUPS = 32  # of group normalisation (Wu & He 2018), or the largest divisor of the channels below it
+
+
+def make_norm(norm: str, channels: int, *, maps: bool = True) -> nn.Module:
+    """Normalise ``channels``: of maps [B, C, H, W], or of features [B, C]; "none": leave them as they are."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels) if maps else nn.BatchNorm1d(channels)
+    if norm == "group":
+        groups = max(num for num in range(1, _GROUPS + 1) if channels % num == 0)
+        return nn.GroupNorm(groups, channels)
+    return nn.Identity()
+
+
+def make_head(function: str, head: str, num_features: int, dim: int | None, norm: str) -> nn.Module:
+    """What maps penultimate features [B, P] to coordinates [B, D], before these are scaled to length 1.
+
+    Args:
+        function: whose name errors carry.
+        head: "linear"; "mlp": linear - norm - ReLU - linear with P hidden units (SimCLR's; MoCo v2's is the
+            same without the norm: ``norm="none"``); "none": the features themselves, so D = P.
+        num_features: P.
+        dim: D.
+        norm: of the hidden layer.
+    """
+    _checks.one_of(function, "head", head, ("linear", "mlp", "none"))
+    if head == "none":
+        if dim not in (None, num_features):
+            _checks.refuse(
+                InputError, function, "dim", f"be {num_features} or left out with head='none'",
+                "the output then is the penultimate layer", repr(dim)[:80],
+                "Leave it out, or pass head='linear'",
+            )  # fmt: skip
+        return nn.Identity()
+    _checks.whole(function, "dim", dim)
+    assert dim is not None
+    if head == "linear":
+        return nn.Linear(num_features, dim)
+    return nn.Sequential(
+        nn.Linear(num_features, num_features, bias=norm == "none"),
+        make_norm(norm, num_features, maps=False),
+        nn.ReLU(),
+        nn.Linear(num_features, dim),
+    )

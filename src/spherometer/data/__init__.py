@@ -14,4 +14,10 @@ from spherometer.data._registry import load_images as load_images
 from spherometer.data._source import ArrayImages as ArrayImages
 from spherometer.data._source import LabelledImages as LabelledImages
 from spherometer.data._source import Parts as Parts
+from spherometer.data._text import TextPairs as TextPairs
+from spherometer.data._text import Vocabulary as Vocabulary
+from spherometer.data._text import words as words
+from spherometer.data._text_files import open_text_pairs as open_text_pairs
 from spherometer.data._views import DigitViews as DigitViews
+from spherometer.data._wordnet import load_wordnet as load_wordnet
+from spherometer.data._wordnet import read_synsets as read_synsets

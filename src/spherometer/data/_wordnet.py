@@ -1,6 +1,6 @@
 """WordNet's glosses: a definition and a quoted example of the same meaning are a positive pair of texts.
 
-Read from the plain files of Princeton WordNet 3.0 (Fellbaum 1998), which Debian ships as ``wordnet-base``. One
+Read from the plain files of Princeton WordNet 3.0 (Fellbaum 1998), Debian package ``wordnet-base``. One
 line is one synset: ``offset class type words ... | definition; "an example"; "another"``, and the offset is
 the byte at which its line begins, so that damage anywhere before a line shows in it.
 """
@@ -34,7 +34,7 @@ _FIRST_CLASS = 3
 PARTS = ("train", "validation", "test")
 _SHARES = (6, 2, 2)  # of ten
 _HEAD = re.compile(r"(\d{8}) (\d\d) ([nvasr]) [0-9a-f]{2} \S+ [0-9a-f] .*")
-_QUOTED = re.compile(r'(?:^|[;:,.(]|\s)\s*"')
+_OPENS = re.compile(r'(?:^|[;:,])\s*"')  # of the first example; other quotes belong to the definition
 _TYPES = {"noun": "n", "verb": "v", "adj": "as", "adv": "r"}
 
 
@@ -130,7 +130,7 @@ def _damaged(path: Path, line: int, what: str) -> NoReturn:
 
 def _gloss(gloss: str) -> tuple[str, tuple[str, ...]]:
     """Definition and quoted examples; no examples when a quote is not closed (20 of 117 659 glosses)."""
-    start = _QUOTED.search(gloss)
+    start = _OPENS.search(gloss)
     definition = gloss if start is None else gloss[: start.start()]
     definition = definition.strip().rstrip(";:,").strip()
     if start is None or gloss.count('"') % 2:

@@ -59,6 +59,47 @@ def cross_uniformity(x, y, t=2.0):
     return log_mean_exp([-t * squared_distance(a, b) for a in unit(x) for b in unit(y)])
 
 
+def hyperspherical_energy(z, power=1.0):
+    """Mean over pairs of d^-power, or of log(1 / d) for power 0."""
+    z = unit(z)
+    distances = [math.sqrt(squared_distance(z[i], z[j])) for i in range(len(z)) for j in range(i)]
+    values = [d**-power if power else -math.log(d) for d in distances]
+    return math.fsum(values) / len(values)
+
+
+def uniform_energy(dim, power):
+    """Energy of the uniform law in 30 digits, as an integral over the angle between two points."""
+    with mpmath.workdps(30):
+        density = lambda angle: mpmath.sin(angle) ** (dim - 2)
+        distance = lambda angle: 2 * mpmath.sin(angle / 2)
+        value = lambda d: d ** -mpmath.mpf(power) if power else -mpmath.log(d)
+        marks = [0, mpmath.mpf(1) / 100, mpmath.pi / 2 - 0.3, mpmath.pi / 2 + 0.3, mpmath.pi]
+        top = mpmath.quad(lambda angle: value(distance(angle)) * density(angle), marks)
+        return float(top / mpmath.quad(density, marks))
+
+
+def sup_con(views, labels, temperature):
+    """Khosla et al. 2020, equation 2, one anchor and one positive at a time."""
+    rows = [(unit(view), labels) for view in views]
+    every = [(row, label) for side, names in rows for row, label in zip(side, names, strict=True)]
+    anchors = []
+    for i, (row, label) in enumerate(every):
+        s = [math.fsum(map(float, row * other)) / temperature for other, _ in every]
+        others = [j for j in range(len(every)) if j != i]
+        positives = [j for j in others if every[j][1] == label]
+        if positives:
+            losses = [math.log(math.fsum(math.exp(s[a] - s[p]) for a in others)) for p in positives]
+            anchors.append(math.fsum(losses) / len(losses))
+    return math.fsum(anchors) / len(anchors)
+
+
+def decoupled_uniformity(views, t):
+    """Log mean potential of the means of the unit views, which are not scaled again."""
+    means = sum(unit(view) for view in views) / len(views)
+    pairs = [(i, j) for i in range(len(means)) for j in range(i)]
+    return log_mean_exp([-t * squared_distance(means[i], means[j]) for i, j in pairs])
+
+
 def uniform_law(dim, t):
     """log E exp(-t |u - v|^2) in 50 digits, from the Bessel form (dim >= 2) or the two-point law."""
     with mpmath.workdps(50):

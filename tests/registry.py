@@ -12,6 +12,7 @@ import torch
 
 import oracles
 import spherometer as sm
+from spherometer import metrics as metrics_room
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class Metric:
     rotation_invariant: bool = True
     permutation_invariant: bool = True
     constant_defined: bool = True
+    distinct_rows: bool = False  # rows in the same place are refused
     has_t: bool = False
     has_alpha: bool = False
     has_estimator: bool = False
+    has_power: bool = False
     differentiable: bool = False
     low: float = -np.inf
     high: float = np.inf
@@ -122,6 +125,17 @@ METRICS = [
         differentiable=True,
         **{**_uniformity, "high": 1 + 1e-9},
     ),
+    Metric(
+        "hyperspherical_energy",
+        metrics_room.hyperspherical_energy,
+        oracles.hyperspherical_energy,
+        min_rows=2,
+        constant_defined=False,
+        distinct_rows=True,
+        has_power=True,
+        differentiable=True,
+        low=0.5,
+    ),
     Metric("rankme", sm.rankme, oracles.rankme, high=1000, **_spectrum),
     Metric("effective_rank", sm.effective_rank, oracles.effective_rank, high=1000, **_spectrum),
     Metric(
@@ -167,6 +181,7 @@ METRICS = [
     ),
 ]
 METRIC = {metric.name: metric for metric in METRICS}
+KEEPERS = {"MemoryQueue"}  # in losses, but not a loss: what a loss takes
 CLOSED_FORMS = {"expected_uniformity", "minimum_uniformity"}  # functions of numbers, not of features
 
 
@@ -182,9 +197,15 @@ class Loss:
     permutation_invariant: bool = True
     swap_invariant: bool = True
     uses_second_view: bool = True
+    labelled: bool = False  # needs labels: two interleaved classes
 
     def __str__(self) -> str:
         return self.name
+
+
+def _classes(x: Any) -> list[int]:
+    """Two interleaved classes; also for what is no tensor, so that the loss refuses that first."""
+    return [i % 2 for i in range(len(x) if hasattr(x, "__len__") else 0)]
 
 
 def _combined() -> torch.nn.Module:
@@ -202,6 +223,32 @@ LOSSES = [
     Loss("InfoNCELoss", lambda x, y: sm.losses.InfoNCELoss()(x, y), collapsed=np.log),
     Loss("nt_xent_loss", lambda x, y: sm.losses.nt_xent_loss(x, y), collapsed=lambda n: np.log(2 * n - 1)),
     Loss("NTXentLoss", lambda x, y: sm.losses.NTXentLoss()(x, y), collapsed=lambda n: np.log(2 * n - 1)),
+    Loss(
+        "sup_con_loss",
+        lambda x, y: sm.losses.sup_con_loss(x, y, _classes(x)),
+        collapsed=lambda n: np.log(2 * n - 1),
+        permutation_invariant=False,  # the labels stay where they are
+        labelled=True,
+    ),
+    Loss(
+        "SupConLoss",
+        lambda x, y: sm.losses.SupConLoss()(x, y, _classes(x)),
+        collapsed=lambda n: np.log(2 * n - 1),
+        permutation_invariant=False,
+        labelled=True,
+    ),
+    Loss("decoupled_uniformity_loss", lambda x, y: sm.losses.decoupled_uniformity_loss(x, y)),
+    Loss("DecoupledUniformityLoss", lambda x, y: sm.losses.DecoupledUniformityLoss()(x, y)),
+    Loss(
+        "hyperspherical_energy_loss",
+        lambda x, y: sm.losses.hyperspherical_energy_loss(x, y),
+        collapsed=lambda n: 1000.0,  # eps^(-1/2)
+    ),
+    Loss(
+        "HypersphericalEnergyLoss",
+        lambda x, y: sm.losses.HypersphericalEnergyLoss()(x, y),
+        collapsed=lambda n: 1000.0,
+    ),
     Loss("CombinedLoss", lambda x, y: _combined()(x, y), collapsed=np.log),
 ]
 LOSS = {loss.name: loss for loss in LOSSES}

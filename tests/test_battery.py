@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import spherometer as sm
-from registry import CLOSED_FORMS, LOSSES, METRICS
+from registry import CLOSED_FORMS, KEEPERS, LOSSES, METRICS
 from spherometer import metrics as metrics_room
 from spherometer.errors import InputError, NotOnSphereError, ShapeError, UndefinedError
 
@@ -58,7 +58,7 @@ def test_every_public_metric_is_registered():
 def test_every_public_loss_is_registered():
     public = {name for name in vars(sm.losses) if not name.startswith("_")}
     public = {name for name in public if callable(getattr(sm.losses, name))}
-    assert {loss.name for loss in LOSSES} == public
+    assert {loss.name for loss in LOSSES} | KEEPERS == public
 
 
 @every_metric
@@ -74,6 +74,7 @@ def test_names_and_defaults_are_the_agreed_ones(metric):
     assert ("t" in parameters) is metric.has_t
     assert ("alpha" in parameters) is metric.has_alpha
     assert ("estimator" in parameters) is metric.has_estimator
+    assert ("power" in parameters) is metric.has_power
 
 
 @every_metric
@@ -191,6 +192,8 @@ def test_too_few_rows_are_undefined(metric):
 @pytest.mark.parametrize("dim", [1, 2, 5])
 def test_the_fewest_rows_are_defined(metric, dim):
     features = some_inputs(metric, num=metric.min_rows, dim=dim)
+    if metric.distinct_rows and dim == 1:
+        features = metric.inputs(np.array([[-2.0], [3.0]]))
     assert np.allclose(metric.call(*features), metric.reference(*features), rtol=1e-8, atol=1e-8)
 
 
@@ -198,6 +201,9 @@ def test_the_fewest_rows_are_defined(metric, dim):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_dimension_is_defined(metric, dtype):
     features = some_inputs(metric, num=8, dim=1, dtype=dtype)
+    if metric.distinct_rows:  # there are two places only
+        message(lambda: metric.call(*features), UndefinedError)
+        features = metric.inputs(np.array([[-2.0], [3.0]], dtype=dtype))
     tolerance = metric.tolerance[0 if dtype is np.float32 else 1]
     assert np.allclose(metric.call(*features), metric.reference(*features), rtol=1e-6, atol=tolerance)
 
@@ -207,6 +213,13 @@ def test_one_dimension_is_defined(metric, dtype):
 def test_identical_rows(metric, dtype):
     rows = np.repeat(some_rows(1, 7, 3, dtype), 12, axis=0)
     features = metric.inputs(rows, rows)
+    if metric.distinct_rows:
+        assert message(lambda: metric.call(*features), UndefinedError) == (
+            f"{metric.name}: z must have rows with different directions, because two rows in the same place "
+            "repel each other infinitely. Got rows 0 and 1 in the same place. "
+            "Remove duplicates, or use uniformity, which bears them."
+        )
+        return
     if not metric.constant_defined:
         assert message(lambda: metric.call(*features), UndefinedError) == (
             f"{metric.name}: z must have rows that differ, because without variance there are no components "
@@ -220,6 +233,10 @@ def test_identical_rows(metric, dtype):
 def test_duplicated_rows(metric):
     rows = some_rows(4, 3)[[0, 1, 1, 2, 2, 3, 3, 3]]
     features = metric.inputs(rows, rows[::-1].copy())
+    if metric.distinct_rows:
+        text = message(lambda: metric.call(*features), UndefinedError)
+        assert "Got rows 1 and 2 in the same place." in text
+        return
     assert np.allclose(metric.call(*features), metric.reference(*features), rtol=1e-7, atol=1e-7)
 
 

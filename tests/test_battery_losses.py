@@ -168,7 +168,8 @@ def test_rotation_permutation_and_swap(loss):
     turn = torch.from_numpy(strategies.rotation(5, 3))
     order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(loss.call(x @ turn, y @ turn), wanted, rtol=1e-12)
-    assert torch.allclose(loss.call(x[order], y[order]), wanted, rtol=1e-12)
+    if loss.permutation_invariant:
+        assert torch.allclose(loss.call(x[order], y[order]), wanted, rtol=1e-12)
     if loss.swap_invariant:
         assert torch.allclose(loss.call(y, x), wanted, rtol=1e-12)
 

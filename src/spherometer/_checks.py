@@ -303,6 +303,21 @@ def positive(function: str, name: str, value: Any, *, at_least: float = 0.0) -> 
         )
 
 
+def exponent(function: str, name: str, value: Any) -> None:
+    """Check the exponent of an energy: finite, at least 0."""
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (usable and math.isfinite(value) and value >= 0):
+        refuse(
+            InputError,
+            function,
+            name,
+            "be a finite number of at least 0",
+            f"rows repel each other by distance^-{name}, or by log(1 / distance) for 0",
+            repr(value)[:80],
+            f"Pass for instance {name}=1.0",
+        )
+
+
 def whole(function: str, name: str, value: Any, *, at_least: int = 1) -> None:
     """Check a whole number of at least ``at_least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:

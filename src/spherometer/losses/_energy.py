@@ -39,7 +39,7 @@ def _energy(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     with _ranks.refusals(gather, z1, z2):
         _ranks.check_gather(function, gather)
-        pairs.check_power(function, power)
+        _checks.exponent(function, "power", power)
         _checks.positive(function, "eps", eps)
         views = _checked(function, z1, z2, gather)
     with _views.full_precision(views[0]):
@@ -116,7 +116,7 @@ class HypersphericalEnergyLoss(nn.Module):
 
     def __init__(self, power: float = 1.0, eps: float = 1e-6, gather: Gather = "auto") -> None:
         super().__init__()
-        pairs.check_power("HypersphericalEnergyLoss", power)
+        _checks.exponent("HypersphericalEnergyLoss", "power", power)
         _checks.positive("HypersphericalEnergyLoss", "eps", eps)
         _ranks.check_gather("HypersphericalEnergyLoss", gather)
         self.power, self.eps = power, eps

@@ -2,6 +2,7 @@
 
 from spherometer.metrics._alignment import alignment as alignment
 from spherometer.metrics._alignment import alignment_samples as alignment_samples
+from spherometer.metrics._energy import hyperspherical_energy as hyperspherical_energy
 from spherometer.metrics._neighbors import neighbor_purity as neighbor_purity
 from spherometer.metrics._neighbors import tolerance as tolerance
 from spherometer.metrics._spectrum import effective_rank as effective_rank
@@ -21,6 +22,7 @@ __all__ = [
     "cross_uniformity",
     "effective_rank",
     "expected_uniformity",
+    "hyperspherical_energy",
     "minimum_uniformity",
     "neighbor_purity",
     "normalized_uniformity",

@@ -1,6 +1,5 @@
 """Tiled reductions over all pairs of rows: the only O(N^2) code of the package."""
 
-from spherometer.pairs._energy import check_power as check_power
 from spherometer.pairs._energy import riesz_energy as riesz_energy
 from spherometer.pairs._energy import riesz_sum as riesz_sum
 from spherometer.pairs._gaussian import cross_gaussian_potential as cross_gaussian_potential

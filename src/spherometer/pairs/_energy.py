@@ -19,8 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spherometer import _checks
-from spherometer.errors import InputError
 from spherometer.pairs import _dense, _second
 from spherometer.pairs._gaussian import refuse_few
 from spherometer.pairs._tiles import accumulator, full_precision, outside_graphs, spans, tile_for
@@ -268,21 +266,6 @@ class _RieszSum(torch.autograd.Function):
         found = [None if raw is None else (raw * grad).to(raw.dtype) for raw in (raw_x, raw_y)]
         grads = _second.refuse_twice(ctx.function, (x, y), found, needs)
         return (*grads, None, None, None)
-
-
-def check_power(function: str, power: Any) -> None:
-    """Check the exponent of an energy: finite, at least 0."""
-    usable = isinstance(power, (int, float)) and not isinstance(power, bool)
-    if not (usable and math.isfinite(power) and power >= 0):
-        _checks.refuse(
-            InputError,
-            function,
-            "power",
-            "be a finite number of at least 0",
-            "rows repel each other by distance^-power, or by log(1 / distance) for 0",
-            repr(power)[:80],
-            "Pass for instance power=1.0",
-        )
 
 
 def _riesz_sum(

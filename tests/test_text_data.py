@@ -196,8 +196,8 @@ class TestTables:
         refused(
             lambda: open_text_pairs(path, skip_bad=1),
             "open_text_pairs: path must hold two texts in every line, because pairs of texts are read from "
-            f"it. Got {path}, line 5: a text without words in column 'a' (2 such lines, skip_bad=1). Mend it, or "
-            "raise skip_bad.",
+            f"it. Got {path}, line 5: a text without words in column 'a' (2 such lines, skip_bad=1). Mend "
+            "it, or raise skip_bad.",
         )
 
     def test_bad_files(self, tmp_path):
@@ -308,9 +308,9 @@ class TestWordNet:
         refused(
             lambda: load_wordnet(tmp_path / "none"),
             "load_wordnet: directory must hold WordNet's files (data.noun, data.verb, data.adj, data.adv), "
-            f"because its glosses are the texts that are read. Got none of them all in {tmp_path / 'none'} or "
-            f"{tmp_path / 'none' / 'wordnet'}. Install it with: apt install wordnet-base; or pass the "
-            "directory that has the files.",
+            "because its glosses are the texts that are read. Got none of them all in "
+            f"{tmp_path / 'none'} or {tmp_path / 'none' / 'wordnet'}. Install it with: "
+            "apt install wordnet-base; or pass the directory that has the files.",
         )
 
     @wordnet

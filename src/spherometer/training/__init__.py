@@ -21,3 +21,5 @@ from spherometer.training._recipe import MonitorRecipe as MonitorRecipe
 from spherometer.training._recipe import OptimizerRecipe as OptimizerRecipe
 from spherometer.training._recipe import Recipe as Recipe
 from spherometer.training._recipe import RunRecipe as RunRecipe
+from spherometer.training._text import BagOfEmbeddings as BagOfEmbeddings
+from spherometer.training._text import GRUEncoder as GRUEncoder

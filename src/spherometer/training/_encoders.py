@@ -10,9 +10,12 @@ from spherometer import _checks
 from spherometer.errors import InputError
 from spherometer.training._conv import ConvEncoder
 from spherometer.training._encoder import Encoder
+from spherometer.training._text import BagOfEmbeddings, GRUEncoder
 
 KINDS: dict[str, type[Encoder]] = {
     "conv": ConvEncoder,
+    "bag": BagOfEmbeddings,
+    "gru": GRUEncoder,
 }
 # what build_encoder chooses where a class has other defaults of its own
 _CHOICES: dict[str, dict[str, Any]] = {

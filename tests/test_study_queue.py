@@ -17,11 +17,11 @@ from spherometer.study._grid import Configuration, Task, protocol
 from spherometer.study._queue import LostTaskError, Queue
 from spherometer.study._storage import STUDY_NAME, open_storage
 from spherometer.study._worker import Order
-from spherometer.training import Recipe
+from spherometer.study._recipe import StudyRecipe
 
 optuna = pytest.importorskip("optuna")
 SHARED = replace(
-    protocol(quick=True), recipe=Recipe(epochs=1, batch_size=256), few_label_draws=1, finetune_epochs=1
+    protocol(quick=True), recipe=StudyRecipe(epochs=1, batch_size=256), few_label_draws=1, finetune_epochs=1
 )
 
 

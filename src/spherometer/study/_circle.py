@@ -39,7 +39,7 @@ def _supervised(task: Task, parts: Parts) -> tuple[Any, list[nn.Parameter]]:
 def run_circle(task: Task, parts: Parts) -> dict[str, Any]:
     """Train one encoder to the circle; features, pair distances and accuracy on test images."""
     encoder = start_encoder(task, parts, 2)
-    recipe = replace(task.protocol.recipe, seed=task.seed)
+    recipe = replace(task.protocol.recipe, seed=task.seed).whole()
     if task.variant == "Supervised":
         loss, extra = _supervised(task, parts)
         train(encoder, train_views(task, parts), loss, recipe, parameters=[*encoder.parameters(), *extra])

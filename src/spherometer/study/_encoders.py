@@ -176,7 +176,7 @@ def run_encoder(task: Task, parts: Parts, out: Path) -> dict[str, Any]:
     encoder = start_encoder(task, parts, configuration.dim)
     history: tuple[float, ...] = ()
     if configuration.family != "untrained":
-        recipe = replace(task.protocol.recipe, seed=task.seed)
+        recipe = replace(task.protocol.recipe, seed=task.seed).whole()
         log = train(encoder, train_views(task, parts), loss_of(configuration), recipe)
         history = log.losses
         if log.stopped is not None:

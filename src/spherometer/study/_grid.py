@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from spherometer.training import Recipe
+from spherometer.study._recipe import StudyRecipe
 
 Family = Literal["align_uniform", "info_nce", "combination", "untrained", "raw_pixels"]
 Kind = Literal["encoder", "trajectories", "circle"]
@@ -63,7 +63,7 @@ class Configuration:
 class Protocol:
     """What all encoders of a study share; part of every key, so that results of two protocols never mix."""
 
-    recipe: Recipe
+    recipe: StudyRecipe
     finetune_epochs: int  # of each trajectory
     finetune_points: int  # measured along each trajectory, after its start
     few_labels: int = 50
@@ -100,7 +100,7 @@ class Task:
 def task_from_dict(fields: dict[str, Any]) -> Task:
     """The task whose ``asdict`` is ``fields``."""
     protocol = dict(fields["protocol"])
-    protocol["recipe"] = Recipe(**protocol["recipe"])
+    protocol["recipe"] = StudyRecipe(**protocol["recipe"])
     configuration = fields["configuration"]
     return Task(
         kind=fields["kind"],
@@ -113,7 +113,7 @@ def task_from_dict(fields: dict[str, Any]) -> Task:
 
 def protocol(quick: bool) -> Protocol:
     """The shared settings; chosen so that every family's training loss has levelled off, the same for all."""
-    recipe = Recipe(epochs=8 if quick else 60, batch_size=128, learning_rate=3e-3)
+    recipe = StudyRecipe(epochs=8 if quick else 60, batch_size=128, learning_rate=3e-3)
     if quick:
         return Protocol(recipe, finetune_epochs=3, finetune_points=4, few_label_draws=5)
     return Protocol(recipe, finetune_epochs=20, finetune_points=10)

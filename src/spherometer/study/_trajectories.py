@@ -44,7 +44,7 @@ def run_trajectories(task: Task, parts: Parts) -> dict[str, Any]:
     """Train the start, then three copies of it; accuracy is that of few labels, on validation images."""
     start = start_encoder(task, parts, START.dim)
     views = train_views(task, parts)
-    train(start, views, loss_of(START), replace(task.protocol.recipe, seed=task.seed))
+    train(start, views, loss_of(START), replace(task.protocol.recipe, seed=task.seed).whole())
     begin = _state(start, parts, task)
     recipe = replace(task.protocol.recipe, epochs=task.protocol.finetune_epochs, seed=task.seed + 1)
     steps = recipe.epochs * max(1, views.num_images // recipe.batch_size)
@@ -59,6 +59,6 @@ def run_trajectories(task: Task, parts: Parts) -> dict[str, Any]:
             if step in stops:
                 path.append({"step": step, **_state(encoder, parts, task)})
 
-        train(encoder, views, loss_of(configuration), recipe, after_step=record)
+        train(encoder, views, loss_of(configuration), recipe.whole(), after_step=record)
         paths[name] = path
     return {"start": {"name": START.name, **begin}, "paths": paths}

@@ -1,34 +1,57 @@
-"""The training loop.
+"""The training loop, to be read from top to bottom.
 
-Shapes: N images, B pairs in a batch, D output coordinates.
+Shapes: N samples, B of them in a global batch, D output coordinates.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from spherometer import _checks
 from spherometer.data import permutation
 from spherometer.errors import InputError
-from spherometer.training._recipe import Recipe
+from spherometer.training._feed import Feed
+from spherometer.training._interrupt import Interruption
+from spherometer.training._learner import Learner, LossNotFinite, Outcome
+from spherometer.training._machine import Machine
+from spherometer.training._methods import Direct
+from spherometer.training._recipe import Recipe, RunRecipe
+from spherometer.training._schedule import rate
+
+_PARTS_OF_TIME = 10_000  # how finely the rate follows the clock when only minutes bound a run
 
 
 class PairedViews(Protocol):
-    """Anything that gives two views of the images ``index`` [B] in an epoch."""
+    """Two views of samples by row number. ``load`` and ``views`` split the call, so that workers may read.
 
-    @property
-    def num_images(self) -> int:
+    Only the length and the call are needed where no worker processes read.
+    """
+
+    labels: Tensor | None
+
+    def __len__(self) -> int:
         """N."""
         ...
 
     def __call__(self, epoch: int, index: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Views x and y, each [B, C, H, W]."""
+        """Views x and y of the rows ``index``: ``views(load(index), epoch, index)``."""
+        ...
+
+    def load(self, index: Tensor, /) -> Any:
+        """The rows ``index`` as they are stored; may run in worker processes."""
+        ...
+
+    def views(self, loaded: Any, epoch: int, index: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Both views of what was loaded, on its device: a function of (seed, epoch, index) alone."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Hex digest of what the data and the settings of the views are."""
         ...
 
 
@@ -41,6 +64,17 @@ class TrainingLog:
     stopped: str | None = None
 
 
+@dataclass(frozen=True)
+class Step:
+    """One finished step: how many are done, the epoch it belongs to, its learning rate, and what it found."""
+
+    done: int
+    epoch: int
+    rate: float
+    seconds: float
+    outcome: Outcome
+
+
 def batches(num: int, batch_size: int, *, seed: int, epoch: int) -> list[Tensor]:
     """Row numbers of the batches of one epoch: a function of (seed, epoch) alone.
 
@@ -51,12 +85,74 @@ def batches(num: int, batch_size: int, *, seed: int, epoch: int) -> list[Tensor]
     return list(permutation(num, seed=seed, epoch=epoch).tensor_split(count))
 
 
-def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
-        )
-    return torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+@dataclass
+class Clock:
+    """How far a run is, in steps and in time.
+
+    Args:
+        num: N.
+        run: how long it is to be.
+        seconds: that earlier parts of the run took.
+    """
+
+    num: int
+    run: RunRecipe
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.per_epoch = max(1, self.num // self.run.batch_size)
+        epochs = self.run.epochs
+        self.num_steps = self.run.steps if epochs is None else epochs * self.per_epoch
+        self._before, self._start = self.seconds, time.monotonic()
+
+    def order(self, first: int) -> Iterator[tuple[int, Tensor]]:
+        """Epoch and row numbers of the global batches from step ``first`` on, without end."""
+        epoch, skipped = divmod(first, self.per_epoch)
+        while True:
+            for index in batches(self.num, self.run.batch_size, seed=self.run.seed, epoch=epoch)[skipped:]:
+                yield epoch, index
+            epoch, skipped = epoch + 1, 0
+
+    def position(self, step: int, machine: Machine) -> tuple[float, float]:
+        """Where ``step`` is, and where the end: in steps, or in parts of the time if that is further."""
+        self.seconds = self._before + time.monotonic() - self._start
+        total = float(_PARTS_OF_TIME if self.num_steps is None else self.num_steps)
+        if self.run.minutes is None:
+            return float(step), total
+        (share,) = machine.largest(self.seconds / (60 * self.run.minutes))
+        reached = share * total
+        return (reached if self.num_steps is None else max(float(step), reached)), total
+
+
+def steps(
+    learner: Learner,
+    views: PairedViews,
+    recipe: Recipe,
+    clock: Clock,
+    *,
+    interruption: Interruption | None = None,
+) -> Iterator[Step]:
+    """Train, one step for each item; between two items everything is consistent and may be saved.
+
+    It ends when the run is as long as it should be, or at a step boundary after an interruption.
+
+    Raises:
+        LossNotFinite: before that step's weights are touched.
+    """
+    machine = learner.machine
+    largest = recipe.optimizer.learning_rate * (
+        recipe.run.batch_size / 256 if recipe.optimizer.scale_rate else 1
+    )
+    feed = Feed(views, machine, workers=recipe.run.workers, seed=recipe.run.seed)
+    for epoch, batch in feed(clock.order(learner.steps)):
+        position, end = clock.position(learner.steps, machine)
+        if position >= end or (
+            interruption is not None and interruption.agree(machine.world, device=machine.device)
+        ):
+            return
+        now = rate(recipe.optimizer, position, end, largest)
+        outcome = learner.update(batch, now)
+        yield Step(learner.steps, epoch, now, clock.seconds, outcome)
 
 
 def train(
@@ -68,15 +164,15 @@ def train(
     parameters: list[nn.Parameter] | None = None,
     after_step: Callable[[int], None] | None = None,
 ) -> TrainingLog:
-    """Train ``encoder`` in place.
+    """Train ``encoder`` in place, in this process, where its weights are.
 
     Both views go through the encoder in one pass, so that normalisation layers see one joint batch.
 
     Args:
-        encoder: images [2B, C, H, W] -> features [2B, D].
-        views: the images, as pairs of views.
+        encoder: views [2B, ...] -> features [2B, D].
+        views: the samples, as pairs of views.
         loss: called as ``loss(x, y, index)`` with features [B, D] of both views and the row numbers [B].
-        recipe: all numbers.
+        recipe: its sections ``optimizer`` and ``run``; the others are not looked at.
         parameters: what is trained; by default the encoder's parameters (a supervised loss adds its head's).
         after_step: called with the number of steps done, for instance to record a trajectory.
 
@@ -84,41 +180,39 @@ def train(
         The log. A loss that is not finite stops training before it touches the weights, and the log says so.
 
     Raises:
-        InputError: fewer than two images, so that there is no batch.
+        InputError: fewer than two samples, so that there is no batch.
     """
-    if views.num_images < 2:
+    check_enough(views)
+    first = next(iter(encoder.parameters()), None)
+    machine = Machine("cpu" if first is None else first.device)
+    learner = Learner(Direct(encoder, loss, parameters), recipe, machine)
+    clock = Clock(len(views), recipe.run)
+    losses: list[float] = []
+    total = 0.0
+    encoder.train()
+    try:
+        for step in steps(learner, views, recipe, clock):
+            total += step.outcome.loss
+            if step.done % clock.per_epoch == 0:
+                losses.append(total / clock.per_epoch)
+                total = 0.0
+            if after_step is not None:
+                after_step(step.done)
+    except LossNotFinite as error:
+        where = f"step {learner.steps + 1} (epoch {learner.steps // clock.per_epoch + 1})"
+        return TrainingLog(tuple(losses), learner.steps, f"the loss became {error.value} in {where}")
+    return TrainingLog(tuple(losses), learner.steps)
+
+
+def check_enough(views: PairedViews) -> None:
+    """Refuse data without a pair of samples."""
+    if len(views) < 2:
         _checks.refuse(
             InputError,
             "train",
             "views",
             "hold at least 2 images",
             "losses compare images, and batch normalisation needs two",
-            f"{views.num_images}",
+            f"{len(views)}",
             "Pass more images",
         )
-    trained = list(encoder.parameters()) if parameters is None else parameters
-    optimizer = _optimizer(trained, recipe)
-    per_epoch = max(1, views.num_images // recipe.batch_size)
-    step = 0
-    losses: list[float] = []
-    encoder.train()
-    for epoch in range(recipe.epochs):
-        total = 0.0
-        for index in batches(views.num_images, recipe.batch_size, seed=recipe.seed, epoch=epoch):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.rate(step, recipe.epochs * per_epoch)
-            x, y = encoder(torch.cat(views(epoch, index))).tensor_split(2)
-            value = loss(x, y, index)
-            number = float(value.detach())
-            if not math.isfinite(number):
-                reason = f"the loss became {number} in step {step + 1} (epoch {epoch + 1})"
-                return TrainingLog(tuple(losses), step, reason)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            step += 1
-            total += number
-            if after_step is not None:
-                after_step(step)
-        losses.append(total / per_epoch)
-    return TrainingLog(tuple(losses), step)

@@ -1,0 +1,285 @@
+"""Methods: which views go through the network, and what is compared with what.
+
+Shapes: B samples of this process in a batch, D output coordinates, K rows of a queue.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spherometer import _checks, losses
+from spherometer.errors import InputError
+from spherometer.training._recipe import LossRecipe, MethodRecipe
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Both views [B, ...] of samples, their row numbers [B], and their classes [B] where there are any."""
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    labels: Tensor | None = None
+
+    def chunks(self, count: int) -> list[Batch]:
+        """The same samples in ``count`` parts."""
+        labels: Sequence[Tensor | None] = [None] * count
+        if self.labels is not None:
+            labels = self.labels.tensor_split(count)
+        parts = zip(
+            self.x.tensor_split(count),
+            self.y.tensor_split(count),
+            self.index.tensor_split(count),
+            labels,
+            strict=True,
+        )
+        return [Batch(*part) for part in parts]
+
+
+class Method(nn.Module):
+    """What is trained: ``network`` maps views to features, ``compare`` features to a loss.
+
+    A training step calls ``begin``, the network on ``inputs``, ``compare``, ``end`` after the backward pass
+    and ``moved`` after the weights changed. All that a resumed run needs is in the ``state_dict``.
+    """
+
+    network: nn.Module
+
+    def trained(self) -> list[nn.Parameter]:
+        """What the optimiser moves."""
+        return list(self.network.parameters())
+
+    def begin(self, chunks: Sequence[Batch]) -> None:
+        """Before the network sees the batch, which comes in parts."""
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The views that go through the network in one pass."""
+        return batch.x, batch.y
+
+    def compare(self, features: Sequence[Tensor], batch: Batch) -> Tensor:
+        """The loss of the features [B, D] of each of the inputs."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """After the backward pass."""
+
+    def moved(self) -> None:
+        """After the weights changed."""
+
+    def sides(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Detached features of both views, for the monitor."""
+        return features[0].detach(), features[1].detach()
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """Parts of the last loss, by name."""
+        return {}
+
+
+class Direct(Method):
+    """Any function of both views' features and the row numbers."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+        parameters: list[nn.Parameter] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._loss = loss
+        self._parameters_given = parameters
+
+    def trained(self) -> list[nn.Parameter]:
+        return super().trained() if self._parameters_given is None else self._parameters_given
+
+    def compare(self, features: Sequence[Tensor], batch: Batch) -> Tensor:
+        return self._loss(features[0], features[1], batch.index)
+
+
+class TwoViews(Method):
+    """Both views through one network, compared by a loss module, with classes if it wants them."""
+
+    def __init__(self, network: nn.Module, loss: nn.Module, *, labelled: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self._labelled = labelled
+
+    def compare(self, features: Sequence[Tensor], batch: Batch) -> Tensor:
+        more = (batch.labels,) if self._labelled else ()
+        value: Tensor = self.loss(*features, *more)
+        return value
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        return getattr(self.loss, "terms", {})
+
+
+class MomentumQueue(Method):
+    """The first view against keys of the second, and against a queue of earlier keys.
+
+    Keys come from a slow copy of the network, without gradient: its parameters follow the network's by
+    ``key <- momentum key + (1 - momentum) network`` after every step, its buffers are copied. It stays in
+    training mode, so that a BatchNorm sees the statistics of the keys' batch. (MoCo also shuffles the samples
+    between GPUs, so that a key does not share its batch statistics with its query. This is not done here: it
+    needs several processes, and would make the result depend on their number.)
+
+    Args:
+        network: what is trained.
+        loss: called with queries and keys [B, D]; it reads ``queue``.
+        queue: earlier keys; ``end`` adds those of the batch.
+        momentum: of the slow copy.
+        autocast: makes the context in which the keys are computed.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        queue: nn.Module,
+        momentum: float,
+        autocast: Callable[[], object],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.slow = copy.deepcopy(network).requires_grad_(False)
+        self.loss = loss
+        self.queue = queue
+        self._momentum = momentum
+        self._autocast = autocast
+        self._keys: Tensor | None = None
+
+    @torch.no_grad()
+    def begin(self, chunks: Sequence[Batch]) -> None:
+        with self._autocast():  # type: ignore[attr-defined]
+            self._keys = torch.cat([self.slow(chunk.y).float() for chunk in chunks])
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        return (batch.x,)
+
+    def compare(self, features: Sequence[Tensor], batch: Batch) -> Tensor:
+        value: Tensor = self.loss(features[0], self._keys)
+        return value
+
+    def end(self) -> None:
+        self.queue.enqueue(self._keys)  # type: ignore[operator]
+
+    @torch.no_grad()
+    def moved(self) -> None:
+        for slow, fast in zip(self.slow.parameters(), self.network.parameters(), strict=True):
+            slow.lerp_(fast, 1 - self._momentum)
+        for slow, fast in zip(self.slow.buffers(), self.network.buffers(), strict=True):
+            slow.copy_(fast)
+
+    def sides(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        assert self._keys is not None
+        return features[0].detach(), self._keys
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        return getattr(self.loss, "terms", {})
+
+
+class Supervised(Method):
+    """Cross-entropy of a linear head on both views, for comparison; the head is dropped at the end.
+
+    Features on the sphere are scaled by the head's own weights, which are free to grow.
+    """
+
+    def __init__(self, encoder: nn.Module, num_classes: int, dim: int, *, seed: int, world: int) -> None:
+        super().__init__()
+        self.network = _WithHead(encoder, num_classes, dim, seed)
+        self._world = world
+
+    def compare(self, features: Sequence[Tensor], batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        logits = self.network.head(torch.cat(list(features)))  # type: ignore[operator]
+        total = F.cross_entropy(logits, batch.labels.repeat(len(features)), reduction="sum")
+        shared = torch.stack([total.detach().double(), total.new_tensor(len(logits), dtype=torch.float64)])
+        if self._world > 1:
+            torch.distributed.all_reduce(shared)
+        # the value of the whole batch, with the gradient whose mean over processes is the whole batch's
+        scaled = total * (self._world / shared[1]).to(total.dtype)
+        return scaled + ((shared[0] / shared[1]).to(total.dtype) - scaled.detach())
+
+
+class _WithHead(nn.Module):
+    """An encoder with a classifier beside it, so that both are trained in parallel."""
+
+    def __init__(self, encoder: nn.Module, num_classes: int, dim: int, seed: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(dim, num_classes, device="meta").to_empty(device="cpu")
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.randn(self.head.weight.shape, generator=generator))
+            self.head.bias.zero_()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Features of the inputs; the head comes later."""
+        rows: Tensor = self.encoder(inputs)
+        return rows
+
+
+def build_loss(recipe: LossRecipe, queue: nn.Module | None = None) -> nn.Module:
+    """The loss module of a recipe."""
+    more = {} if queue is None else {"queue": queue}
+    if recipe.name == "align_uniform":
+        if isinstance(recipe, MethodRecipe) and queue is not None:
+            more["intra_batch"] = recipe.intra_batch  # type: ignore[assignment]
+        weights = recipe.align_weight, recipe.uniform_weight
+        return losses.AlignUniformLoss(*weights, recipe.alpha, recipe.t, **more)
+    if recipe.name == "info_nce":
+        return losses.InfoNCELoss(recipe.temperature, **more)
+    if recipe.name == "nt_xent":
+        return losses.NTXentLoss(recipe.temperature)
+    if recipe.name == "sup_con":
+        return losses.SupConLoss(recipe.temperature)
+    if recipe.name == "decoupled_uniformity":
+        return losses.DecoupledUniformityLoss(recipe.t)
+    if recipe.name == "hyperspherical_energy":
+        return losses.HypersphericalEnergyLoss(recipe.power)
+    assert isinstance(recipe, MethodRecipe)
+    return losses.CombinedLoss([(part.weight, build_loss(part)) for part in recipe.parts])
+
+
+def build_method(
+    recipe: MethodRecipe,
+    encoder: nn.Module,
+    *,
+    dim: int,
+    labels: Tensor | None,
+    seed: int = 0,
+    world: int = 1,
+    autocast: Callable[[], object],
+) -> Method:
+    """The method of a recipe around ``encoder``.
+
+    Raises:
+        InputError: it needs classes, and the data have none.
+    """
+    labelled = recipe.name in ("sup_con", "supervised")
+    if labelled and labels is None:
+        _checks.refuse(
+            InputError,
+            "train",
+            "data",
+            f"have classes for {recipe.name}",
+            "its loss compares them",
+            "data without classes",
+            "Use another loss, or images in one directory for each class",
+        )
+    if recipe.name == "supervised":
+        assert labels is not None
+        return Supervised(encoder, int(labels.max()) + 1, dim, seed=seed, world=world)
+    if recipe.queue:
+        queue = losses.MemoryQueue(dim, recipe.queue)
+        return MomentumQueue(encoder, build_loss(recipe, queue), queue, recipe.momentum, autocast)
+    return TwoViews(encoder, build_loss(recipe), labelled=labelled)

@@ -58,9 +58,9 @@ class Monitor:
       of the growth of the median since the reading before, ``norm_ratio``: median at the first reading after
       the warm-up / median now;
     * ``effective_rank`` of the unit rows, ``rank_share`` = (effective_rank - 1) / (min(N, D) - 1);
-    * ``distinct_points``: 1 / (probability that two draws, with replacement, are the same point), rows with a
-      cosine above .99 being the same; ``distinct_share``: divided by what as many rows of the uniform law in
-      ``effective_rank`` dimensions would give;
+    * ``distinct_points``: 1 / (probability that two rows drawn with replacement are the same point), the same
+      being a squared distance below 1 % of the mean one (8 degrees for the uniform law); ``distinct_share``:
+      divided by what as many rows of the uniform law in ``effective_rank`` dimensions would give;
     * ``info_nce`` with its terms ``info_nce_alignment``, ``info_nce_uniformity`` (they add up with log N) at
       ``temperature``.
 

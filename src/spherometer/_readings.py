@@ -19,7 +19,7 @@ from spherometer.pairs._tiles import full_precision
 
 NO_ID = torch.iinfo(torch.int64).min  # of a row whose sample is not known
 _FEWEST = 4  # rows of a reading
-_SAME = 0.02  # squared distance below which two features count as one point: cosine above .99
+_SAME = 0.01  # share of the mean squared distance below which two rows count as one point
 _QUERIES = 256  # rows whose near neighbours are counted
 _TILE = 1 << 20
 
@@ -53,7 +53,9 @@ def read(x: Tensor, y: Tensor, ids: Tensor | None = None, *, temperature: float 
         return reading
     with full_precision(x.device):
         x, y = sphere.normalize(x), sphere.normalize(y)
-        return reading | _lengths(norms) | _distances(x, y) | _shape(x) | _info_nce(x, y, temperature)
+        distances = _distances(x, y)
+        shape = _shape(x, distances["spread"])
+        return reading | _lengths(norms) | distances | shape | _info_nce(x, y, temperature)
 
 
 def _newest(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -93,13 +95,13 @@ def _distances(x: Tensor, y: Tensor) -> dict[str, float]:
     }
 
 
-def _shape(x: Tensor) -> dict[str, float]:
+def _shape(x: Tensor, spread: float) -> dict[str, float]:
     """Directions and distinct points."""
     n, d = x.shape
     singular = _spectrum.singular_values(x, centred=False, exponent=0)
     rank = float(_spectrum.effective_rank_of(singular)) if float(singular[0]) else 1.0
-    distinct = 1 / (1 / n + (1 - 1 / n) * _near_share(x))
-    cap = cap_share(max(2.0, rank), _SAME) if d > 1 else 0.5
+    distinct = 1 / (1 / n + (1 - 1 / n) * _near_share(x, 2 * spread * _SAME))
+    cap = cap_share(max(2.0, rank), 2 * _SAME) if d > 1 else 0.5
     expected = 1 / (1 / n + (1 - 1 / n) * cap)
     most = min(n, d)
     return {
@@ -110,12 +112,14 @@ def _shape(x: Tensor) -> dict[str, float]:
     }
 
 
-def _near_share(x: Tensor) -> float:
-    """Share of pairs of different rows that are the same point, over evenly spaced rows against all."""
+def _near_share(x: Tensor, squared: float) -> float:
+    """Share of pairs of different rows within a squared distance, over evenly spaced rows against all."""
     n = len(x)
     num = max(1, min(n, _QUERIES, _TILE // n))
     queries = torch.arange(num, device=x.device) * n // num
-    same = (x[queries] @ x.T) > 1 - _SAME / 2
+    centred = (x - x.mean(dim=0)).double()  # in float64: small sets of features get small distances right
+    half = centred.square().sum(dim=1) / 2
+    same = half[queries, None] + half - centred[queries] @ centred.T <= squared / 2
     same[torch.arange(num, device=x.device), queries] = False
     return int(same.sum()) / (num * (n - 1))
 

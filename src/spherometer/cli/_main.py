@@ -18,6 +18,7 @@ from spherometer._version import __version__
 from spherometer.cli._measure import measure
 from spherometer.cli._report import report
 from spherometer.cli._study import study
+from spherometer.cli._train import train
 from spherometer.errors import SpherometerError
 
 DONE, CHECK_FAILED, BAD_INPUT, INTERNAL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
@@ -50,6 +51,7 @@ def _options(
 
 
 app.command("study", short_help="Train, measure and compare a grid of encoders.")(study)
+app.command("train", short_help="Train one encoder, resumable.")(train)
 app.command("measure", short_help="Measure files of features.")(measure)
 app.command("report", short_help="Write one HTML page from results.")(report)
 

@@ -11,6 +11,7 @@ from spherometer.training._loop import PairedViews as PairedViews
 from spherometer.training._loop import TrainingLog as TrainingLog
 from spherometer.training._loop import batches as batches
 from spherometer.training._loop import train as train
+from spherometer.training._probing import probe_encoder as probe_encoder
 from spherometer.training._recipe import CheckpointRecipe as CheckpointRecipe
 from spherometer.training._recipe import DataRecipe as DataRecipe
 from spherometer.training._recipe import EncoderRecipe as EncoderRecipe
@@ -21,5 +22,11 @@ from spherometer.training._recipe import MonitorRecipe as MonitorRecipe
 from spherometer.training._recipe import OptimizerRecipe as OptimizerRecipe
 from spherometer.training._recipe import Recipe as Recipe
 from spherometer.training._recipe import RunRecipe as RunRecipe
+from spherometer.training._run import TrainingFailed as TrainingFailed
+from spherometer.training._run import run_training as run_training
 from spherometer.training._text import BagOfEmbeddings as BagOfEmbeddings
 from spherometer.training._text import GRUEncoder as GRUEncoder
+from spherometer.training._toml import read_recipe as read_recipe
+from spherometer.training._toml import recipe_from_dict as recipe_from_dict
+from spherometer.training._toml import recipe_to_dict as recipe_to_dict
+from spherometer.training._toml import write_recipe as write_recipe

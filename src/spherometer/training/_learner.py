@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spherometer.training._machine import Machine
-from spherometer.training._methods import Batch, Method
+from spherometer.training._methods import Batch, Method, at_least_single
 from spherometer.training._optimizers import build_optimizer
 from spherometer.training._recipe import Recipe
 
@@ -95,6 +95,13 @@ class Learner:
         self.steps += 1
         return outcome
 
+    def fill(self, batch: Batch) -> None:
+        """Take a batch into what later ones are compared with; no weight changes."""
+        size = self._run.cached_batch
+        with self._seeded(-2):
+            self.method.begin([batch] if size is None else self._chunks(batch, size))
+        self.method.end()
+
     def _whole(self, batch: Batch) -> Outcome:
         inputs = self.method.inputs(batch)
         with self._seeded(0):
@@ -119,7 +126,7 @@ class Learner:
                     parts.append(self._pass(self.method.network, self.method.inputs(chunk)))
             for buffer, before in zip(self.method.network.buffers(), buffers, strict=True):
                 buffer.copy_(before)  # running statistics move in the second pass only
-        features = [_full(torch.cat(side)).requires_grad_() for side in zip(*parts, strict=True)]
+        features = [at_least_single(torch.cat(side)).requires_grad_() for side in zip(*parts, strict=True)]
         value = self.method.compare(features, batch)
         outcome = self._checked(value, features)
         gradients = torch.autograd.grad(value, features)
@@ -181,8 +188,3 @@ class Learner:
         if self.machine.scaler is not None and state["scaler"] is not None:
             self.machine.scaler.load_state_dict(state["scaler"])
         self.steps = int(state["steps"])
-
-
-def _full(features: Tensor) -> Tensor:
-    """At least float32, as the wrapped network gives them too."""
-    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features

@@ -72,6 +72,7 @@ class Step:
     epoch: int
     rate: float
     seconds: float
+    index: Tensor  # rows of this process
     outcome: Outcome
 
 
@@ -143,6 +144,9 @@ def steps(
     largest = recipe.optimizer.learning_rate * (
         recipe.run.batch_size / 256 if recipe.optimizer.scale_rate else 1
     )
+    learner.method.train()
+    if learner.steps == 0:
+        _fill(learner, views, clock)
     feed = Feed(views, machine, workers=recipe.run.workers, seed=recipe.run.seed)
     for epoch, batch in feed(clock.order(learner.steps)):
         position, end = clock.position(learner.steps, machine)
@@ -152,7 +156,17 @@ def steps(
             return
         now = rate(recipe.optimizer, position, end, largest)
         outcome = learner.update(batch, now)
-        yield Step(learner.steps, epoch, now, clock.seconds, outcome)
+        yield Step(learner.steps, epoch, now, clock.seconds, batch.index, outcome)
+
+
+def _fill(learner: Learner, views: PairedViews, clock: Clock) -> None:
+    """Batches before the first step, for methods that compare with earlier ones."""
+    feed = Feed(views, learner.machine)
+    if not learner.method.ready:
+        for _, batch in feed(clock.order(-clock.per_epoch * 2**20)):  # epochs that are never trained on
+            learner.fill(batch)
+            if learner.method.ready:
+                return
 
 
 def train(

@@ -48,7 +48,7 @@ class Machine:
         self, device: torch.device | str = "cpu", accelerator: Any = None, *, rank: int = 0, world: int = 1
     ) -> None:
         self.device = torch.device(device)
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.processes = rank, world, world
         self._accelerator = accelerator
         self._tracks = False
 

@@ -42,6 +42,11 @@ class Batch:
         return [Batch(*part) for part in parts]
 
 
+def at_least_single(features: Tensor) -> Tensor:
+    """Half precision becomes float32, which losses compare in."""
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
+
+
 class Method(nn.Module):
     """What is trained: ``network`` maps views to features, ``compare`` features to a loss.
 
@@ -57,6 +62,11 @@ class Method(nn.Module):
 
     def begin(self, chunks: Sequence[Batch]) -> None:
         """Before the network sees the batch, which comes in parts."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether training can start; until then it gets batches by ``begin`` and ``end`` alone."""
+        return True
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """The views that go through the network in one pass."""
@@ -133,8 +143,7 @@ class MomentumQueue(Method):
 
     Args:
         network: what is trained.
-        loss: called with queries and keys [B, D]; it reads ``queue``.
-        queue: earlier keys; ``end`` adds those of the batch.
+        loss: called with queries and keys [B, D]; its ``queue`` holds earlier keys.
         momentum: of the slow copy.
         autocast: makes the context in which the keys are computed.
     """
@@ -143,7 +152,6 @@ class MomentumQueue(Method):
         self,
         network: nn.Module,
         loss: nn.Module,
-        queue: nn.Module,
         momentum: float,
         autocast: Callable[[], object],
     ) -> None:
@@ -151,15 +159,24 @@ class MomentumQueue(Method):
         self.network = network
         self.slow = copy.deepcopy(network).requires_grad_(False)
         self.loss = loss
-        self.queue = queue
         self._momentum = momentum
         self._autocast = autocast
         self._keys: Tensor | None = None
 
+    @property
+    def ready(self) -> bool:
+        return len(self.queue) == len(self.queue.keys)
+
+    @property
+    def queue(self) -> losses.MemoryQueue:
+        """Earlier keys."""
+        queue: losses.MemoryQueue = self.loss.queue  # type: ignore[assignment]
+        return queue
+
     @torch.no_grad()
     def begin(self, chunks: Sequence[Batch]) -> None:
         with self._autocast():  # type: ignore[attr-defined]
-            self._keys = torch.cat([self.slow(chunk.y).float() for chunk in chunks])
+            self._keys = torch.cat([at_least_single(self.slow(chunk.y)) for chunk in chunks])
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         return (batch.x,)
@@ -169,7 +186,8 @@ class MomentumQueue(Method):
         return value
 
     def end(self) -> None:
-        self.queue.enqueue(self._keys)  # type: ignore[operator]
+        assert self._keys is not None
+        self.queue.enqueue(self._keys)
 
     @torch.no_grad()
     def moved(self) -> None:
@@ -280,6 +298,7 @@ def build_method(
         assert labels is not None
         return Supervised(encoder, int(labels.max()) + 1, dim, seed=seed, world=world)
     if recipe.queue:
-        queue = losses.MemoryQueue(dim, recipe.queue)
-        return MomentumQueue(encoder, build_loss(recipe, queue), queue, recipe.momentum, autocast)
+        kind = next(encoder.parameters()).dtype
+        queue = losses.MemoryQueue(dim, recipe.queue).to(kind)
+        return MomentumQueue(encoder, build_loss(recipe, queue), recipe.momentum, autocast)
     return TwoViews(encoder, build_loss(recipe), labelled=labelled)

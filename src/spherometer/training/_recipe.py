@@ -69,7 +69,7 @@ class DataRecipe:
         views: preset of augmentations, or "auto".
         size: side of the views in pixels; None: the data set's own.
         data_dir: where downloaded data sets are.
-        part: of the data set; None: the one that trains encoders.
+        part: of the data set; "auto": the one that trains encoders.
         skip_bad: samples that may be unreadable.
     """
 
@@ -77,14 +77,14 @@ class DataRecipe:
     views: str = "auto"
     size: int | None = None
     data_dir: str | None = None
-    part: str | None = None
+    part: str = "auto"
     skip_bad: int = 0
 
     def __post_init__(self) -> None:
         _text("data.name", self.name)
         _text("data.views", self.views)
         _text("data.data_dir", self.data_dir, optional=True)
-        _text("data.part", self.part, optional=True)
+        _text("data.part", self.part)
         _optional("data.size", self.size)
         _checks.whole("Recipe", "data.skip_bad", self.skip_bad, at_least=0)
 

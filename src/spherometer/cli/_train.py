@@ -1,0 +1,191 @@
+"""``spherometer train``: one encoder, from a recipe or options, into a directory."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spherometer.cli._progress import Progress
+
+if TYPE_CHECKING:
+    from spherometer.training import Recipe
+
+
+class Precision(enum.StrEnum):
+    """Of the encoder's arithmetic."""
+
+    no = "no"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+def train(
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Settings; options go before it.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="What to train on [default: digits].")
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="align_uniform, info_nce, nt_xent, sup_con, "
+            "decoupled_uniformity, hyperspherical_energy, supervised [default: align_uniform].",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="conv, small_alexnet, resnet18, ... [default: by the data]."),
+    ] = None,
+    dim: Annotated[int | None, typer.Option(help="Output coordinates [default: 128].")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data [default: 100].")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps, instead of epochs.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Wall time, alone or as a bound.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pairs per step, over all processes [default: 256].")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The largest one [default: 0.003].")] = None,
+    optimizer: Annotated[str | None, typer.Option(metavar="NAME", help="adamw, sgd, lars.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the contrastive losses [default: 0.5].")
+    ] = None,
+    queue: Annotated[int | None, typer.Option(help="Keys of a momentum encoder that are kept.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of the momentum encoder, such as 0.99.")] = None,
+    cached_batch: Annotated[
+        int | None, typer.Option(help="Samples in memory at a time; same gradient.")
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option(metavar="PRESET", help="Augmentations [default: by the data].")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the views in pixels.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and views [default: 0].")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Mixed precision.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read samples.")] = None,
+    tracker: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="tensorboard, wandb, mlflow, ... Repeatable.")
+    ] = None,
+    skip_bad: Annotated[int | None, typer.Option(help="Unreadable samples that are left out.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where data sets are.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory of this run [default: runs/DATA-LOSS].")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: a GPU if there is one.")] = "auto",
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Probe the encoder, the untrained one, and raw pixels.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> int:
+    """Train an encoder: measured, watched, saved, and the same command goes on where it stopped.
+
+    Several processes: torchrun --nproc-per-node 2 -m spherometer train ...
+    """  # fmt: skip
+    given = {
+        ("data", "name"): data,
+        ("data", "views"): views,
+        ("data", "size"): size,
+        ("data", "skip_bad"): skip_bad,
+        ("data", "data_dir"): None if data_dir is None else str(data_dir),
+        ("encoder", "name"): encoder,
+        ("encoder", "dim"): dim,
+        ("method", "name"): loss,
+        ("method", "temperature"): temperature,
+        ("method", "queue"): queue,
+        ("method", "momentum"): momentum,
+        ("optimizer", "name"): optimizer,
+        ("optimizer", "learning_rate"): learning_rate,
+        ("run", "epochs"): epochs,
+        ("run", "steps"): steps,
+        ("run", "minutes"): minutes,
+        ("run", "batch_size"): batch_size,
+        ("run", "seed"): seed,
+        ("run", "precision"): None if precision is None else precision.value,
+        ("run", "workers"): workers,
+        ("run", "cached_batch"): cached_batch,
+        ("log", "trackers"): tracker or None,
+    }
+    settings = _settings(recipe, {key: value for key, value in given.items() if value is not None})
+    where = out if out is not None else Path("runs") / _name(settings)
+    return _run(settings, where, device, probe, as_json)
+
+
+def _settings(file: Path | None, given: dict[tuple[str, str], Any]) -> Recipe:
+    """The recipe of the file with the options put in; how long a run is comes from one of them as a whole."""
+    from spherometer.training import read_recipe, recipe_from_dict
+
+    content = {} if file is None else read_recipe(file)
+    lengths = ("epochs", "steps", "minutes")
+    if any(("run", name) in given for name in lengths) and isinstance(content.get("run"), dict):
+        content["run"] = {key: value for key, value in content["run"].items() if key not in lengths}
+    for (section, key), value in given.items():
+        content.setdefault(section, {})
+        if isinstance(content[section], dict):
+            content[section][key] = value
+    return recipe_from_dict(content)
+
+
+def _name(settings: Recipe) -> str:
+    """Of a run whose directory was not named."""
+    data = "".join(
+        letter if letter.isalnum() or letter in "._-" else "-" for letter in Path(settings.data.name).name
+    )
+    return f"{data[:60].strip('.') or 'data'}-{settings.method.name}"
+
+
+def _run(settings: Recipe, out: Path, device: str, probe: bool, as_json: bool) -> int:
+    from spherometer.training import TrainingFailed, run_training
+
+    talks = os.environ.get("RANK", "0") == "0"
+
+    def say(words: str) -> None:
+        if talks:
+            typer.echo(f"train: {words}", err=True)
+
+    try:
+        if talks:
+            with Progress("train") as progress:
+                ending = run_training(settings, out, device=device, probe=probe, progress=progress, say=say)
+        else:
+            ending = run_training(settings, out, device=device, probe=probe)
+    except TrainingFailed as error:
+        say(str(error).removeprefix("train: "))
+        raise SystemExit(1) from None
+    if not talks:
+        return ending.exit_code
+    if ending.exit_code:
+        command = shlex.join(["spherometer", *sys.argv[1:]])
+        say(f"interrupted after step {ending.steps}, which is saved; the same command goes on: {command}")
+        raise SystemExit(ending.exit_code)
+    assert ending.results is not None
+    if ending.already:
+        say(f"the run in {out} is finished: {ending.steps} steps")
+    if as_json:
+        typer.echo(json.dumps(ending.results, indent=2, sort_keys=True, allow_nan=False))
+    else:
+        _show(ending.results, out)
+    return 0
+
+
+def _show(results: dict[str, Any], out: Path) -> None:
+    curve = results["curve"]
+    last = f", loss {curve[-1][1]:.4f}" if curve else ""
+    typer.echo(f"{results['steps']} steps, {results['seconds']:.0f} s{last}")
+    for name in ("alignment", "uniformity", "normalized_uniformity", "effective_rank"):
+        if name in results["metrics"]["values"]:
+            typer.echo(f"{name:>22} {results['metrics']['values'][name]['value']:.4f}")
+    for name, found in results.get("probes", {}).items():
+        for feature, scores in found["features"].items():
+            linear, nearest = (scores[kind] for kind in ("linear", "knn"))
+            words = ", ".join(
+                f"{kind} {score['accuracy']:.4f} [{score['interval'][0]:.4f}, {score['interval'][1]:.4f}]"
+                for kind, score in (("linear", linear), ("knn", nearest))
+            )
+            typer.echo(f"{name:>12} {feature:<12} {words}")
+    for alarm in results["alarms"]:
+        typer.echo(f"{'alarm':>12} step {alarm['step']}: {alarm['kind']}")
+    typer.echo(str(out / "results.json"))

@@ -32,7 +32,11 @@ def document(
 ) -> dict[str, Any]:
     """The study document; ``encoders`` are the names of the files that exist."""
     protocol = tasks[0].protocol
-    trials = [_trial(task, results[task.key], images, encoders) for task in tasks if task.kind == "encoder"]
+    trials = [
+        trial_of(task, results[task.key], encoders, ACCURACIES, _collapsed(results[task.key], images))
+        for task in tasks
+        if task.kind == "encoder"
+    ]
     trained = [each for each in trials if each["family"] in _tables.FAMILIES and each["status"] == "finished"]
     found: dict[str, Any] = {
         "schema": "spherometer.study/1",
@@ -40,14 +44,15 @@ def document(
         "study": images.name,
         "quick": quick,
         "seeds": sorted({trial["seed"] for trial in trials}),
-        "environment": _environment(),
+        "environment": environment(),
         "data": _data(images),
         "protocol": _protocol(protocol, images),
         "trials": trials,
         "headline": HEADLINE,
         "relation": {name: _tables.relations(trained, name) for name in ACCURACIES},
         "selection": {
-            which: _tables.selection(part, protocol) for which, part in _tables.sets(trained).items()
+            which: _tables.selection(part, protocol.info_nce_temperature)
+            for which, part in _tables.sets(trained).items()
         },
         "best": _tables.best(trials),
         "sweep": _tables.sweep(tasks, trained),
@@ -55,23 +60,29 @@ def document(
         "circle": _circle(tasks, results),
         "baselines": _baselines(images),
     }
-    right = {task.key: _right(results[task.key]) for task in tasks if task.kind == "encoder"}
+    right = {task.key: right_of(results[task.key]) for task in tasks if task.kind == "encoder"}
     found["findings"] = findings(found, right, protocol.few_label_draws)
-    cleaned: dict[str, Any] = _finite(found)
+    cleaned: dict[str, Any] = finite(found)
     return cleaned
 
 
-def _trial(task: Task, result: dict[str, Any], images: ImageSet, encoders: set[str]) -> Trial:
+def _collapsed(result: dict[str, Any], images: ImageSet) -> bool:
+    accuracy = result["accuracy"].get(HEADLINE)
+    return accuracy is not None and accuracy["validation"] <= images.chance + _COLLAPSE_MARGIN
+
+
+def trial_of(
+    task: Any, result: dict[str, Any], encoders: set[str], accuracies: Sequence[str], collapsed: bool
+) -> Trial:
+    """One row of the document, from a task and its result."""
     configuration = task.configuration
-    assert configuration is not None
     finished = result["message"] is None
     accuracy = {
         name: {part: value for part, value in result["accuracy"][name].items() if part != "right"}
-        for name in ACCURACIES
-        if finished
+        for name in accuracies
+        if finished and name in result["accuracy"]
     }
     file = f"{task.key}.safetensors"
-    lost = finished and accuracy[HEADLINE]["validation"] <= images.chance + _COLLAPSE_MARGIN
     return {
         "key": task.key,
         "name": configuration.name,
@@ -83,17 +94,18 @@ def _trial(task: Task, result: dict[str, Any], images: ImageSet, encoders: set[s
         "metrics": result["metrics"],
         "accuracy": accuracy,
         "info_nce": result["info_nce"],
-        "collapsed": bool(lost),
+        "collapsed": bool(collapsed),
         "encoder": f"encoders/{file}" if file in encoders else None,
     }
 
 
-def _right(result: dict[str, Any]) -> np.ndarray[Any, Any] | None:
-    accuracy = result["accuracy"].get(HEADLINE)
+def right_of(result: dict[str, Any], headline: str = HEADLINE) -> np.ndarray[Any, Any] | None:
+    """How often each row of the test part was right; None for a failed run."""
+    accuracy = result["accuracy"].get(headline)
     return None if accuracy is None else np.asarray(accuracy["right"], dtype=np.float64)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -160,12 +172,12 @@ def _baselines(images: ImageSet) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same document with None where a number is not finite (JSON has no name for those)."""
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
+        return {key: finite(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

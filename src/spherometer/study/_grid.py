@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from spherometer.study._recipe import StudyRecipe
 
-Family = Literal["align_uniform", "info_nce", "combination", "untrained", "raw_pixels"]
+Family = Literal["align_uniform", "info_nce", "combination", "untrained", "raw_pixels", "tf_idf", "minilm"]
 Kind = Literal["encoder", "trajectories", "circle"]
 
 _PROTOCOL = (
@@ -44,7 +44,7 @@ class Configuration:
             terms.append(f"align {self.align_weight:g} (alpha {self.alpha:g})")
         if self.uniform_weight:
             terms.append(f"uniform {self.uniform_weight:g} (t {self.t:g})")
-        return " + ".join(terms) + ("" if self.dim == Configuration.dim else f", {self.dim} dimensions")
+        return " + ".join(terms) + ("" if self.dim == type(self).dim else f", {self.dim} dimensions")
 
     def to_dict(self) -> dict[str, Any]:
         """Fields by name; parameters of terms that are not there are None."""
@@ -162,7 +162,7 @@ def grid(quick: bool) -> list[Configuration]:
 def sweep_ratio(configuration: Configuration) -> bool:
     """Whether it belongs to the weight sweep: align and uniform alone, alpha 2, t 2, 32 dimensions."""
     plain = replace(configuration, align_weight=0.0, uniform_weight=0.0)
-    return plain == Configuration("align_uniform")
+    return plain == type(configuration)("align_uniform")
 
 
 CIRCLE = ("Random", "Supervised", "Contrastive")

@@ -98,7 +98,7 @@ def run_all(queue: Queue, order: Order, jobs: int, progress: Callable[[int, int,
                 if code is None or len(known) == total:
                     continue
                 if code > 0:
-                    raise WorkerError(f"study digits: a worker failed.\n{worker.last_words()}")
+                    raise WorkerError(f"study {order.study}: a worker failed.\n{worker.last_words()}")
                 if code < 0:  # killed, perhaps for memory: its task goes back, and another one goes on
                     queue.release({worker.owner}, DIED)
                     _end(worker)

@@ -11,16 +11,34 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 from spherometer import _checks
-from spherometer.study._grid import Task
 from spherometer.study._storage import Storage
 
 BEAT = 2.0  # seconds between heartbeats
 PATIENCE = 20.0  # seconds of silence after which a trial is taken away from its owner
 DIED = "its process died"
 _MOST_LOSSES = 3
+
+
+class Task(Protocol):
+    """What is known of a task here."""
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that its result depends on."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of its run."""
+        ...
 
 
 class LostTaskError(RuntimeError):
@@ -39,7 +57,7 @@ class Queue:
     """
 
     def __init__(self, storage: Storage, tasks: Iterable[Task], owner: str, *, patience: float) -> None:
-        self._optuna = _checks.extra("optuna", "train", "study digits")
+        self._optuna = _checks.extra("optuna", "train", f"study {storage.study}")
         self._states = self._optuna.trial.TrialState
         self._storage = storage
         self.tasks = {task.key: task for task in tasks}
@@ -145,7 +163,9 @@ class Queue:
         losses = sum(other.user_attrs.get("lost") == DIED for other in of_key)
         if why == DIED and losses >= _MOST_LOSSES:
             name = trial.user_attrs["name"]
-            raise LostTaskError(f"study digits: {losses} processes died while they worked on: {name}")
+            raise LostTaskError(
+                f"study {self._storage.study}: {losses} processes died while they worked on: {name}"
+            )
 
     @contextmanager
     def beating(self, trial_id: int) -> Iterator[None]:

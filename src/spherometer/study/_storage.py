@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NoReturn
 from spherometer import _checks
 from spherometer.errors import InputError
 
-STUDY_NAME = "spherometer study digits"
+STUDY_NAME = "spherometer study digits"  # in Optuna; that of another study ends with its own name
 _RECORD = b'{"op_code":'
 
 
@@ -60,11 +60,15 @@ def _end_of_last_record(file: BinaryIO) -> int | None:
 
 @dataclass(frozen=True)
 class Storage:
-    """An open Optuna storage, its study's id, and the lock of decisions (None: the database locks rows)."""
+    """An open Optuna storage, its study's id, and the lock of decisions (None: the database locks rows).
+
+    ``study`` is the study's short name, for messages.
+    """
 
     optuna: Any
     study_id: int
     lock: Path | None
+    study: str = "digits"
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -82,10 +86,10 @@ def shown(storage: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", storage)
 
 
-def _refuse(storage: str, why: str) -> NoReturn:
+def _refuse(storage: str, why: str, study: str) -> NoReturn:
     _checks.refuse(
         InputError,
-        "study digits",
+        f"study {study}",
         "storage",
         "be a study's journal file, or the address of a database that can be reached",
         "finished configurations are kept there",
@@ -94,10 +98,10 @@ def _refuse(storage: str, why: str) -> NoReturn:
     )
 
 
-def _check_journal(path: Path) -> None:
+def _check_journal(path: Path, study: str) -> None:
     """Refuse a file that is not a journal, before anything is written to it."""
     if path.is_dir():
-        _refuse(str(path), "a directory")
+        _refuse(str(path), "a directory", study)
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -109,46 +113,49 @@ def _check_journal(path: Path) -> None:
             except (ValueError, KeyError, TypeError):
                 sound = False
             if not sound:
-                _refuse(str(path), f"line {number} is not a record of a study")
+                _refuse(str(path), f"line {number} is not a record of a study", study)
 
 
-def check_storage(storage: str) -> None:
+def check_storage(storage: str, study: str = "digits") -> None:
     """Refuse a storage that is damaged or cannot be reached; a journal file is only read."""
     if "://" in storage:
-        open_storage(storage)
+        open_storage(storage, study)
     else:
-        _checks.extra("optuna", "train", "study digits")
-        _check_journal(Path(storage))
+        _checks.extra("optuna", "train", f"study {study}")
+        _check_journal(Path(storage), study)
 
 
-def open_storage(storage: str) -> Storage:
+def open_storage(storage: str, study: str = "digits") -> Storage:
     """Open the storage at a path (journal file) or URL (database), creating its study if it has none.
+
+    Several studies may share one storage; ``study`` names the one that is meant.
 
     Raises:
         InputError: it is damaged or cannot be reached. Nothing has been written then.
         MissingExtraError: Optuna is not installed.
     """
-    optuna = _checks.extra("optuna", "train", "study digits")
+    optuna = _checks.extra("optuna", "train", f"study {study}")
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     lock: Path | None = None
     if "://" not in storage:
-        _check_journal(Path(storage))
+        _check_journal(Path(storage), study)
         lock = Path(storage + ".lock")
     elif match := re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", storage):
         if not Path(match[1]).parent.is_dir():
-            _refuse(storage, "its directory does not exist")
+            _refuse(storage, "its directory does not exist", study)
         lock = Path(match[1] + ".lock")
+    name = STUDY_NAME.replace("digits", study)
     try:
         with Storage(None, 0, lock).turn():
             opened = _open(optuna, storage)
             try:
-                study_id = opened.get_study_id_from_name(STUDY_NAME)
+                study_id = opened.get_study_id_from_name(name)
             except KeyError:
-                study_id = _create(optuna, opened)
+                study_id = _create(optuna, opened, name)
     except Exception as error:  # a database driver raises what it likes
         lines = str(error).strip().splitlines() or [""]
-        _refuse(storage, f"{type(error).__name__}: {shown(lines[0])[:200]}")
-    return Storage(opened, study_id, lock)
+        _refuse(storage, f"{type(error).__name__}: {shown(lines[0])[:200]}", study)
+    return Storage(opened, study_id, lock, study)
 
 
 def _open(optuna: Any, storage: str) -> Any:
@@ -162,9 +169,9 @@ def _open(optuna: Any, storage: str) -> Any:
     return optuna.storages.get_storage(database)  # reads finished trials once
 
 
-def _create(optuna: Any, opened: Any) -> int:
+def _create(optuna: Any, opened: Any, name: str) -> int:
     try:
-        created = opened.create_new_study([optuna.study.StudyDirection.MAXIMIZE], STUDY_NAME)
+        created = opened.create_new_study([optuna.study.StudyDirection.MAXIMIZE], name)
     except optuna.exceptions.DuplicatedStudyError:  # another process was faster
-        created = opened.get_study_id_from_name(STUDY_NAME)
+        created = opened.get_study_id_from_name(name)
     return int(created)

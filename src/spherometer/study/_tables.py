@@ -12,10 +12,10 @@ from spherometer._relation import performance_relation
 from spherometer._selection import chance_quality, selection_quality, standardized_sum
 from spherometer.errors import UndefinedError
 from spherometer.study._encoders import HEADLINE
-from spherometer.study._grid import Protocol, Task, sweep_ratio
+from spherometer.study._grid import sweep_ratio
 
 FAMILIES = ("align_uniform", "info_nce", "combination")
-_ROLES = (
+ROLES = (
     ("Best contrastive", "info_nce"),
     ("Best direct align + uniform", "align_uniform"),
     ("Best combination", "combination"),
@@ -33,7 +33,8 @@ def _metric(trial: Trial, name: str) -> float:
     return float(trial["metrics"][name]["value"])
 
 
-def _relation(trials: list[Trial], name: str) -> dict[str, Any]:
+def relation(trials: list[Trial], name: str) -> dict[str, Any]:
+    """Relation over some encoders, or why there is none."""
     try:
         return performance_relation(
             [_metric(trial, "alignment") for trial in trials],
@@ -69,14 +70,19 @@ def relations(trained: list[Trial], name: str) -> dict[str, Any]:
     parts = sets(trained)
     for family in FAMILIES:
         parts[f"without_{family}"] = [trial for trial in trained if trial["family"] != family]
-    return {which: _relation(trials, name) for which, trials in parts.items()}
+    return {which: relation(trials, name) for which, trials in parts.items()}
 
 
-def selection(trials: list[Trial], protocol: Protocol) -> dict[str, Any]:
-    """How well each criterion that needs no label chooses; empty where nothing can be ordered."""
+def selection(
+    trials: list[Trial], temperature: float, *, headline: str = HEADLINE, noun: str = "images"
+) -> dict[str, Any]:
+    """How well each criterion that needs no label chooses; empty where nothing can be ordered.
+
+    ``temperature`` is that of the InfoNCE loss that is one of the criteria.
+    """
     if len(trials) < 3:
         return {}
-    performance = [_test(trial) for trial in trials]
+    performance = [_test(trial, headline) for trial in trials]
     groups = [trial["name"] for trial in trials]
     alignment = [_metric(trial, "alignment") for trial in trials]
     uniformity = [_metric(trial, "uniformity") for trial in trials]
@@ -84,13 +90,13 @@ def selection(trials: list[Trial], protocol: Protocol) -> dict[str, Any]:
         total = standardized_sum(alignment, uniformity)
     except UndefinedError:
         return {}
-    temperature = f"temperature {protocol.info_nce_temperature:g}"
+    what = "validation views" if noun == "images" else "test pairs"
     criteria: dict[str, tuple[str, list[float], bool]] = {
         "sum": ("Standardised alignment + uniformity", total, True),
         "alignment": ("Alignment alone", alignment, True),
         "uniformity": ("Uniformity alone", uniformity, True),
         "info_nce": (
-            f"InfoNCE on validation views ({temperature})",
+            f"InfoNCE on {what} (temperature {temperature:g})",
             [trial["info_nce"] for trial in trials],
             True,
         ),
@@ -116,15 +122,17 @@ def _choice(label: str, quality: dict[str, Any], key: str | None, name: str | No
     return {"label": label, **kept, "picked": key, "picked_name": name}
 
 
-def best(trials: list[Trial]) -> list[dict[str, Any]]:
-    """The encoder of each kind with the best validation accuracy, and what it reaches on test images."""
+def best(
+    trials: list[Trial], *, headline: str = HEADLINE, roles: Sequence[tuple[str, str]] = ROLES
+) -> list[dict[str, Any]]:
+    """The encoder of each kind with the best validation accuracy, and what it reaches on the test part."""
     rows = []
-    for role, family in _ROLES:
+    for role, family in roles:
         candidates = [each for each in trials if each["family"] == family and each["status"] == "finished"]
         if not candidates:
             continue
-        best = max(candidates, key=lambda trial: trial["accuracy"][HEADLINE]["validation"])
-        accuracy = best["accuracy"][HEADLINE]
+        best = max(candidates, key=lambda trial: trial["accuracy"][headline]["validation"])
+        accuracy = best["accuracy"][headline]
         rows.append(
             {
                 "role": role,
@@ -140,7 +148,7 @@ def best(trials: list[Trial]) -> list[dict[str, Any]]:
     return rows
 
 
-def sweep(tasks: Sequence[Task], trained: list[Trial]) -> list[dict[str, Any]]:
+def sweep(tasks: Sequence[Any], trained: list[Trial], *, headline: str = HEADLINE) -> list[dict[str, Any]]:
     """Means over seeds; the ratio of align only is None (infinite) and comes last."""
     by_key = {trial["key"]: trial for trial in trained}
     points: dict[tuple[float, float], list[Trial]] = {}
@@ -163,7 +171,7 @@ def sweep(tasks: Sequence[Task], trained: list[Trial]) -> list[dict[str, Any]]:
             "exp_uniformity": float(
                 np.mean([math.exp(_metric(trial, "uniformity")) for trial in points[weights]])
             ),
-            "accuracy": float(np.mean([_test(trial) for trial in points[weights]])),
+            "accuracy": float(np.mean([_test(trial, headline) for trial in points[weights]])),
             "key": points[weights][0]["key"],
         }
         for weights in sorted(points, key=ratio)

@@ -11,11 +11,12 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from spherometer.study._grid import Task, task_from_dict
 from spherometer.study._queue import Queue
 from spherometer.study._storage import open_storage
 
@@ -24,15 +25,19 @@ _REST = 0.2  # seconds between looks at a queue in which others hold everything
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker is told."""
+    """What a worker is told: of which study, what there is to do, where from, where to.
 
-    tasks: list[Task]
+    ``data`` is where the study's data lie, if it has a choice.
+    """
+
+    tasks: Sequence[Any]
     storage: str
     owner: str
     patience: float
     out: str
-    images: str
+    study: str
     device: str
+    data: str = ""
 
     def to_json(self) -> str:
         """One line."""
@@ -42,35 +47,30 @@ class Order:
 def order_from_json(line: str) -> Order:
     """The order behind one line."""
     fields = json.loads(line)
-    fields["tasks"] = [task_from_dict(task) for task in fields["tasks"]]
+    module = _study(fields["study"])
+    fields["tasks"] = [module.task_from_dict(task) for task in fields["tasks"]]
     return Order(**fields)
 
 
-def run_task(task: Task, parts: Any, out: Path) -> tuple[dict[str, Any], float]:
-    """The result of a task, and the one number that Optuna shows for it."""
-    from spherometer.study import _circle, _encoders, _trajectories
+def _study(name: str) -> ModuleType:
+    """The module with a study's ``task_from_dict``, ``load_parts`` and ``run_task``."""
+    if name == "text":
+        from spherometer.study import _text_work
 
-    if task.kind == "circle":
-        result = _circle.run_circle(task, parts)
-        return result, result["accuracy"]
-    if task.kind == "trajectories":
-        result = _trajectories.run_trajectories(task, parts)
-        return result, result["paths"]["both"][-1]["accuracy"]
-    result = _encoders.run_encoder(task, parts, out)
-    accuracy = result["accuracy"].get(_encoders.HEADLINE)
-    return result, 0.0 if accuracy is None else accuracy["validation"]
+        return _text_work
+    from spherometer.study import _digits_work
+
+    return _digits_work
 
 
 def work(order: Order) -> None:
     """Run tasks until none is left unfinished."""
     import torch
 
-    from spherometer.data import load_images
-    from spherometer.study._encoders import Parts
-
     torch.set_num_threads(1)
-    parts = Parts(load_images(order.images), order.device)
-    queue = Queue(open_storage(order.storage), order.tasks, order.owner, patience=order.patience)
+    study = _study(order.study)
+    parts = study.load_parts(order)
+    queue = Queue(open_storage(order.storage, order.study), order.tasks, order.owner, patience=order.patience)
     while len(queue.finished()) < len(queue.tasks):
         claimed = queue.claim()
         if claimed is None:
@@ -78,7 +78,7 @@ def work(order: Order) -> None:
             continue
         task, trial_id = claimed
         with queue.beating(trial_id):
-            result, value = run_task(task, parts, Path(order.out))
+            result, value = study.run_task(task, parts, Path(order.out))
         queue.complete(trial_id, result, value)
 
 

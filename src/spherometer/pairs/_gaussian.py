@@ -87,7 +87,7 @@ def _finish(accumulated: Tensor, one: Widened) -> Tensor:
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Sum of a * b as float64, in blocks of rows: nothing of the size of ``a`` is made."""
-    starts = range(0, len(a), 4096)
+    starts = range(0, max(len(a), 1), 4096)
     parts = [(a[s : s + 4096] * b[s : s + 4096]).sum(dtype=torch.float64) for s in starts]
     return torch.stack(parts).sum()
 

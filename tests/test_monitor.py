@@ -193,7 +193,7 @@ class TestReservoir:
 
     def test_large_and_uneven_batches(self):
         monitor = watching()
-        sizes = (1, 200, 0, 40, 7, 3)
+        sizes = (1, 0, 7, 40, 200, 3)
         for step, num in enumerate(sizes):
             monitor.update(step, *batch(step, num))
         x, y = (
@@ -201,6 +201,13 @@ class TestReservoir:
         )
         expected = read(x, y)
         assert {name: monitor.history[-1][name] for name in expected} == expected
+
+    def test_batches_too_early_for_the_reading_are_not_copied(self):
+        monitor = watching(every=20)
+        for step in range(21):
+            monitor.update(step, *batch(step, 32))
+            assert len(monitor.state_dict()["x"]) == (32 if step < 16 else 64)
+        assert monitor.history[-1]["num_rows"] == 64
 
     def test_index_replaces_older_rows(self):
         monitor = watching()

@@ -61,8 +61,8 @@ class Monitor:
     * ``distinct_points``: 1 / (probability that two rows drawn with replacement are the same point), the same
       being a squared distance below 1 % of the mean one (8 degrees for the uniform law); ``distinct_share``:
       divided by what as many rows of the uniform law in ``effective_rank`` dimensions would give;
-    * ``info_nce`` with its terms ``info_nce_alignment``, ``info_nce_uniformity`` (they add up with log N) at
-      ``temperature``.
+    * ``info_nce`` at ``temperature`` of the latest rows, at most M = 512, with its terms
+      ``info_nce_alignment`` and ``info_nce_uniformity`` (they and log M add up to it).
 
     Fewer than 4 usable rows: only the counts. NaN, infinity and rows of zeros are left out and counted, and
     raise no alarm (a NaN loss is the loop's to stop at) - except that zeros only are one point.
@@ -98,8 +98,8 @@ class Monitor:
     Nothing here is random, touches a gradient, or changes what is passed in. Several processes: each watches
     its own rows and nothing is exchanged, so that it is safe to call on some ranks only.
 
-    Cost: a copy of the batch per step; per reading O(N^2 D + N D min(N, D)), 12 ms on one CPU core for
-    N = 1024, D = 128. On a GPU only readings wait for the device.
+    Cost: a copy of each batch that the next reading may see; per reading O(N^2 D + N D min(N, D)), 12 ms on
+    one CPU core for N = 1024, D = 128. On a GPU only readings wait for the device.
 
     Source: uniformity and alignment: Wang & Isola 2020; dimensional collapse: Jing et al. 2022 with the
     effective rank of Roy & Vetterli 2007; the statistics, thresholds and alarms are ours.
@@ -171,9 +171,11 @@ class Monitor:
         z1, z2 = _checks.tensor_set("Monitor.update", ("z1", "z2"), (z1, z2), min_rows=0)
         self._check(step, z1, index)
         due = self._step < 0 or step // self.every > self._step // self.every
-        self._step = step
+        pace, self._step = max(1, step - max(0, self._step)), step
         with torch.no_grad():
-            self._add(step, z1, z2, index)
+            to_come = ((self.every - step % self.every) // pace - 1) * len(z1)
+            if due or to_come < 2 * self.reservoir:  # rows that the next reading may see
+                self._add(step, z1, z2, index)
             if not due:
                 return []
             x, y, ids = self._recent(z1.device)

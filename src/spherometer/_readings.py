@@ -22,6 +22,7 @@ _FEWEST = 4  # rows of a reading
 _SAME = 0.01  # share of the mean squared distance below which two rows count as one point
 _QUERIES = 256  # rows whose near neighbours are counted
 _TILE = 1 << 20
+_CONTRASTED = 512  # latest rows of the InfoNCE terms
 
 
 def read(x: Tensor, y: Tensor, ids: Tensor | None = None, *, temperature: float = 0.5) -> dict[str, float]:
@@ -76,10 +77,9 @@ def _distances(x: Tensor, y: Tensor) -> dict[str, float]:
     """Alignment, the same of unrelated rows, and uniformity."""
     n, d = x.shape
     alignment = float(_alignment.pair_distances(x, y, 2.0, normalize=False).mean())
-    wide_x, wide_y = x.double(), y.double()
-    mean_x, mean_y = wide_x.mean(dim=0), wide_y.mean(dim=0)
-    variance_x = float((wide_x - mean_x).square().sum()) / n
-    variance_y = float((wide_y - mean_y).square().sum()) / n
+    mean_x, mean_y = (z.mean(dim=0, dtype=torch.float64) for z in (x, y))
+    variance_x = float((x - mean_x.float()).square().sum(dtype=torch.float64)) / n
+    variance_y = float((y - mean_y.float()).square().sum(dtype=torch.float64)) / n
     every = variance_x + variance_y + float((mean_x - mean_y).square().sum())  # over all N^2 pairs
     unrelated = max(0.0, (n * every - alignment) / (n - 1))
     uniformity = min(0.0, float(pairs.gaussian_potential(x, 2.0)))
@@ -100,7 +100,7 @@ def _shape(x: Tensor, spread: float) -> dict[str, float]:
     n, d = x.shape
     singular = _spectrum.singular_values(x, centred=False, exponent=0)
     rank = float(_spectrum.effective_rank_of(singular)) if float(singular[0]) else 1.0
-    distinct = 1 / (1 / n + (1 - 1 / n) * _near_share(x, 2 * spread * _SAME))
+    distinct = 1 / (1 / n + (1 - 1 / n) * _near_share(x, 2 * spread))
     cap = cap_share(max(2.0, rank), 2 * _SAME) if d > 1 else 0.5
     expected = 1 / (1 / n + (1 - 1 / n) * cap)
     most = min(n, d)
@@ -112,14 +112,16 @@ def _shape(x: Tensor, spread: float) -> dict[str, float]:
     }
 
 
-def _near_share(x: Tensor, squared: float) -> float:
-    """Share of pairs of different rows within a squared distance, over evenly spaced rows against all."""
+def _near_share(x: Tensor, mean_squared: float) -> float:
+    """Share of pairs of different rows that are the same point, over evenly spaced rows against all."""
+    if mean_squared == 0:
+        return 1.0
     n = len(x)
     num = max(1, min(n, _QUERIES, _TILE // n))
     queries = torch.arange(num, device=x.device) * n // num
-    centred = (x - x.mean(dim=0)).double()  # in float64: small sets of features get small distances right
-    half = centred.square().sum(dim=1) / 2
-    same = half[queries, None] + half - centred[queries] @ centred.T <= squared / 2
+    scaled = (x - x.mean(dim=0)) * mean_squared**-0.5  # a small cloud looks like a large one
+    half = scaled.square().sum(dim=1) / 2
+    same = half[queries, None] + half - scaled[queries] @ scaled.T <= _SAME / 2
     same[torch.arange(num, device=x.device), queries] = False
     return int(same.sum()) / (num * (n - 1))
 
@@ -139,6 +141,7 @@ def cap_share(dim: float, squared: float) -> float:
 
 def _info_nce(x: Tensor, y: Tensor, temperature: float) -> dict[str, float]:
     """The terms of ``losses.InfoNCELoss``, without a gradient and without talking to other processes."""
+    x, y = x[-_CONTRASTED:], y[-_CONTRASTED:]
     rows, columns = pairs.masked_logsumexp(x, y, 1 / temperature)
     alignment = -float((x * y).sum(dim=1, dtype=torch.float64).mean()) / temperature
     total = float((rows.mean() + columns.mean()) / 2)

@@ -216,6 +216,7 @@ def _sum(
     sides = (x,) if y is None else (x, y)
     num = sum(len(side) for side in sides)
     centre = torch.stack([side.sum(dim=0, dtype=torch.float64) for side in sides]).sum(dim=0) / max(num, 1)
+    centre = centre.to(x.dtype).double()  # the same shift in both precisions
     one = _Rows(x, centre, _widened(x, centre))
     two = one if y is None else _Rows(y, centre, _widened(y, centre))
     walk = _Walk(one, two, setting, y is None)

@@ -46,7 +46,7 @@ def _held_out(recipe: Recipe, views: PairedViews) -> tuple[Any, str]:
 def _sides(encoder: Encoder, views: Any, num: int, device: torch.device) -> tuple[Tensor, Tensor]:
     rows = data.permutation(len(views), seed=0)[:num].sort().values
     sides: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for index in rows.split(512):
+    for index in torch.split(rows, 512):
         for side, view in zip(sides, views(_MEASURED_EPOCH, index), strict=True):
             side.append(encode(encoder, view.to(device)).output.float().cpu())
     return torch.cat(sides[0]), torch.cat(sides[1])

@@ -50,7 +50,7 @@ def seeded(device: torch.device, *numbers: int) -> Iterator[None]:
     state = int.from_bytes(digest[:7], "little")
     on_gpu = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if on_gpu else []):
-        torch.random.default_generator.manual_seed(state)
+        torch.default_generator.manual_seed(state)
         if on_gpu:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(state)

@@ -162,10 +162,10 @@ def steps(
 def _fill(learner: Learner, views: PairedViews, clock: Clock) -> None:
     """Batches before the first step, for methods that compare with earlier ones."""
     feed = Feed(views, learner.machine)
-    if not learner.method.ready:
+    if not learner.method.ready():
         for _, batch in feed(clock.order(-clock.per_epoch * 2**20)):  # epochs that are never trained on
             learner.fill(batch)
-            if learner.method.ready:
+            if learner.method.ready():
                 return
 
 

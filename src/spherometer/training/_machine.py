@@ -63,11 +63,11 @@ class Machine:
         """The network and optimiser as the loop calls them: in parallel, in mixed precision."""
         if self._accelerator is None:
             return network, optimizer
-        return tuple(self._accelerator.prepare(_Network(network), optimizer))  # type: ignore[return-value]
+        return tuple(self._accelerator.prepare(_Network(network), optimizer))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision of the run, for passes that do not go through the wrapped network."""
-        return nullcontext() if self._accelerator is None else self._accelerator.autocast()  # type: ignore[no-any-return]
+        return nullcontext() if self._accelerator is None else self._accelerator.autocast()
 
     def backward(self, value: Tensor, gradient: Tensor | None = None) -> None:
         """Backpropagate; in fp16 the gradient is scaled."""
@@ -78,7 +78,7 @@ class Machine:
 
     def without_exchange(self, network: nn.Module) -> AbstractContextManager[Any]:
         """Passes whose gradients stay in this process for now."""
-        return nullcontext() if self._accelerator is None else self._accelerator.no_sync(network)  # type: ignore[no-any-return]
+        return nullcontext() if self._accelerator is None else self._accelerator.no_sync(network)
 
     def clip(self, parameters: Sequence[nn.Parameter], norm: float) -> None:
         """Shrink the gradient to ``norm`` if it is longer."""

@@ -63,7 +63,6 @@ class Method(nn.Module):
     def begin(self, chunks: Sequence[Batch]) -> None:
         """Before the network sees the batch, which comes in parts."""
 
-    @property
     def ready(self) -> bool:
         """Whether training can start; until then it gets batches by ``begin`` and ``end`` alone."""
         return True
@@ -163,7 +162,6 @@ class MomentumQueue(Method):
         self._autocast = autocast
         self._keys: Tensor | None = None
 
-    @property
     def ready(self) -> bool:
         return len(self.queue) == len(self.queue.keys)
 
@@ -193,8 +191,8 @@ class MomentumQueue(Method):
     def moved(self) -> None:
         for slow, fast in zip(self.slow.parameters(), self.network.parameters(), strict=True):
             slow.lerp_(fast, 1 - self._momentum)
-        for slow, fast in zip(self.slow.buffers(), self.network.buffers(), strict=True):
-            slow.copy_(fast)
+        for kept, new in zip(self.slow.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(new)
 
     def sides(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         assert self._keys is not None
@@ -246,16 +244,14 @@ class _WithHead(nn.Module):
         return rows
 
 
-def build_loss(recipe: LossRecipe, queue: nn.Module | None = None) -> nn.Module:
+def build_loss(recipe: LossRecipe, queue: losses.MemoryQueue | None = None) -> nn.Module:
     """The loss module of a recipe."""
-    more = {} if queue is None else {"queue": queue}
     if recipe.name == "align_uniform":
-        if isinstance(recipe, MethodRecipe) and queue is not None:
-            more["intra_batch"] = recipe.intra_batch  # type: ignore[assignment]
+        intra_batch = recipe.intra_batch if isinstance(recipe, MethodRecipe) else True
         weights = recipe.align_weight, recipe.uniform_weight
-        return losses.AlignUniformLoss(*weights, recipe.alpha, recipe.t, **more)
+        return losses.AlignUniformLoss(*weights, recipe.alpha, recipe.t, queue=queue, intra_batch=intra_batch)
     if recipe.name == "info_nce":
-        return losses.InfoNCELoss(recipe.temperature, **more)
+        return losses.InfoNCELoss(recipe.temperature, queue=queue)
     if recipe.name == "nt_xent":
         return losses.NTXentLoss(recipe.temperature)
     if recipe.name == "sup_con":

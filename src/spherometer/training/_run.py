@@ -202,6 +202,7 @@ def run_training(
 def open_views(recipe: Recipe) -> PairedViews:
     """The data of a recipe."""
     wanted = recipe.data
+    more: dict[str, Any] = {"skip_bad": wanted.skip_bad} if wanted.skip_bad else {}
     views: Any = data.open_data(
         wanted.name,
         views=wanted.views,
@@ -209,7 +210,7 @@ def open_views(recipe: Recipe) -> PairedViews:
         seed=recipe.run.seed,
         data_dir=wanted.data_dir,
         part=wanted.part,
-        **({"skip_bad": wanted.skip_bad} if wanted.skip_bad else {}),
+        **more,
     )
     check_enough(views)
     found: PairedViews = views
@@ -362,7 +363,7 @@ def finished(out: Path, recipe: Recipe, probe: bool) -> Ending | None:
 def refuse_other(out: Path, changed: list[str]) -> None:
     """Refuse to go on with a different run."""
     _refuse("out", "hold the same run, or nothing", "a run goes on exactly or not at all",
-            f"{str(out)!r}, where {'; '.join(changed[:6])}", "Use the same settings, or another one")  # fmt: skip
+            f"{str(out)!r}, where {'; '.join(changed[:6])}", "Use the same settings, or another")  # fmt: skip
 
 
 def _refuse(argument: str, must: str, because: str, got: str, fix: str) -> Any:

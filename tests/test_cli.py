@@ -219,7 +219,7 @@ def test_checks_that_hold_give_0() -> None:
         ),
         (
             ["study", "digitz"],
-            "study: NAME must be 'digits', because that is the only study there is. Got 'digitz'. "
+            "study: NAME must be 'digits' or 'text', because these are the studies there are. Got 'digitz'. "
             "Run: spherometer study digits.",
         ),
     ],

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spherometer.data import TextPairs, Vocabulary, load_wordnet, open_text_pairs, read_synsets, words
-from spherometer.data._wordnet import FILES, LEXICAL_CLASSES, PARTS, SYSTEM
+from spherometer.data._wordnet import LEXICAL_CLASSES, PARTS, SYSTEM
 from spherometer.errors import InputError
+from wordnet_format import wordnet_files
 
 wordnet = pytest.mark.skipif(not (SYSTEM / "data.noun").is_file(), reason="wordnet-base is not installed")
 SENTENCES = st.lists(st.sampled_from(list("abcdefgh")), min_size=1, max_size=12).map(" ".join)
@@ -218,25 +219,6 @@ class TestTables:
             "open_text_pairs: path must have the column 'c', because pairs of texts are read from it. Got "
             "'a', 'b'. Pass another name.",
         )
-
-
-def synset_line(offset: int, number: str, kind: str, gloss: str) -> str:
-    return f"{offset:08d} {number} {kind} 01 word 0 000 | {gloss}  \n"
-
-
-def wordnet_files(directory: Path, nouns: list[tuple[str, str]]) -> Path:
-    """WordNet's format: a licence, then lines that begin with their own place in the file."""
-    directory.mkdir(parents=True, exist_ok=True)
-    lines = {"noun": nouns, "verb": [("29", 'to act; "he acts"')], "adj": [("00", 'blue; "a blue sky"')],
-             "adv": [("02", "slowly done")]}  # fmt: skip
-    for kind, rows in lines.items():
-        text = "  1 The licence.  \n"
-        for number, gloss in rows:
-            text += synset_line(
-                len(text.encode()), number, {"adj": "s", "adv": "r"}.get(kind, kind[0]), gloss
-            )
-        (directory / FILES[kind]).write_text(text, encoding="utf-8")
-    return directory
 
 
 class TestWordNet:

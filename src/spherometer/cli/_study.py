@@ -13,7 +13,7 @@ from spherometer.errors import InputError
 
 
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The study: digits.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The study: digits or text.")],
     out: Annotated[
         Path | None, typer.Option(help="Directory of report, results and encoders [default: runs/NAME].")
     ] = None,
@@ -32,19 +32,22 @@ def study(
 ) -> int:
     """Train a grid of encoders without labels, measure them, and write one HTML page with what was found.
 
+    digits: handwritten digits, bundled. text: WordNet's definitions and examples (apt install wordnet-base).
+
     A second run skips what is finished; Ctrl-C keeps it.
     """
-    if name != "digits":
+    if name not in ("digits", "text"):
         raise InputError(
-            "study: NAME must be 'digits', because that is the only study there is. "
+            "study: NAME must be 'digits' or 'text', because these are the studies there are. "
             f"Got {name[:80]!r}. Run: spherometer study digits."
         )
-    from spherometer.study import run_digits
+    from spherometer.study import run_digits, run_text
 
+    run = run_digits if name == "digits" else run_text
     where = out if out is not None else Path("runs") / name
     try:
         with Progress(f"study {name}") as progress:
-            document = run_digits(
+            document = run(
                 where, quick=quick, seeds=seeds, jobs=jobs, storage=storage, device=device, progress=progress
             )
     except KeyboardInterrupt:

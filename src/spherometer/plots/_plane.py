@@ -19,8 +19,10 @@ FAMILIES = {
     "info_nce": ("Contrastive (InfoNCE)", "^"),
     "combination": ("Combination", "s"),
     "untrained": ("Untrained", "X"),
+    "minilm": ("Pretrained", "P"),
 }
 _OTHER = ("Other", "D")
+_REFERENCE = "minilm"  # made by others, and so much better that it would take all the colours
 
 
 def _point(trial: Mapping[str, Any], headline: str) -> tuple[float, float, float] | None:
@@ -107,6 +109,8 @@ def plane(
     headline: str,
     baselines: Mapping[str, Any],
     best: Sequence[Mapping[str, Any]] = (),
+    pair: str = "views of one image",
+    noun: str = "images",
 ) -> Figure:
     """Draw uniformity across, alignment up and accuracy as colour: all encoders, and the better half.
 
@@ -115,6 +119,7 @@ def plane(
         headline: the accuracy that gives the colour, for instance ``"linear_output"``.
         baselines: ``document["baselines"]``, for the line of the uniform law and of the lowest value.
         best: ``document["best"]``; these encoders are labelled.
+        pair: what a positive pair is; noun: what is encoded.
 
     Returns:
         A figure of two panels; the second zooms in on the more accurate half of the encoders.
@@ -125,7 +130,9 @@ def plane(
         if place is not None:
             points.append((*place, trial.get("family"), bool(trial.get("collapsed")), trial.get("key")))
     good = [p for p in points if not p[4]] or points
-    low, high, cut = _range([p[2] for p in good])
+    scale = [p for p in good if p[3] != _REFERENCE] or good
+    low, high, cut = _range([p[2] for p in scale])
+    above = any(p[2] > high for p in good)
     norm = PowerNorm(2.5, low, high)  # more colours where most encoders are
     near = _better_half(good, low)
     figure = new_figure(11.0, 5.4)
@@ -138,7 +145,7 @@ def plane(
         drawn = _scatter(axes, shown, norm, size) or drawn
         axes.set_title(title)
         axes.set_xlabel("Uniformity  (← spread more evenly)")
-        axes.set_ylabel("Alignment  (↓ views of one image closer)")
+        axes.set_ylabel(f"Alignment  (↓ {pair} closer)")
         axes.margins(0.09)
         if axes is left:
             _lines(axes, baselines)
@@ -157,9 +164,11 @@ def plane(
             aspect=32,
             pad=0.015,
             format=PercentFormatter(1, 1),
-            extend="min" if cut else "neither",
+            extend={(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+                (cut, above), "neither"
+            ),
         )
-        bar.set_label("Accuracy on test images")
+        bar.set_label(f"Accuracy on test {noun}")
         ticks = {round(float(norm.inverse(k / 5)), 3) for k in range(6)}
         bar.set_ticks(sorted(ticks))
         bar.minorticks_off()

@@ -80,12 +80,13 @@ def _values(axes: Axes, grouped: Series) -> None:
 
 
 @styled
-def sweep(rows: Sequence[Mapping[str, Any]], *, chance: float | None = None) -> Figure:
+def sweep(rows: Sequence[Mapping[str, Any]], *, chance: float | None = None, noun: str = "images") -> Figure:
     """Draw accuracy, alignment and exp(uniformity) against the ratio of the align to the uniform weight.
 
     Args:
         rows: ``document["sweep"]``. Weights of zero stand at the two ends, outside the logarithmic axis.
         chance: accuracy of guessing, drawn as a line.
+        noun: what is encoded.
 
     Returns:
         A figure of two panels with one axis of ratios. Repeated ratios are drawn as dots around their mean.
@@ -97,7 +98,7 @@ def sweep(rows: Sequence[Mapping[str, Any]], *, chance: float | None = None) -> 
     places, ticks, names = _positions(rows)
     grouped = _draw(top, places, [float(row["accuracy"]) for row in rows], GREEN, "o")
     _values(top, grouped)
-    top.set_title("Accuracy on test images  (higher is better)")
+    top.set_title(f"Accuracy on test {noun}  (higher is better)")
     top.yaxis.set_major_formatter(PercentFormatter(1, 0))
     top.set_ylim(0, 1.04)
     if chance is not None:
@@ -117,9 +118,10 @@ def sweep(rows: Sequence[Mapping[str, Any]], *, chance: float | None = None) -> 
     bottom.set_ylim(bottom=0)
     bottom.set_xticks(ticks, names)
     bottom.set_xlabel("Weight of the align loss divided by weight of the uniform loss")
+    both = "both views" if noun == "images" else "both of a pair"
     handles = [
-        Line2D([], [], color=BLUE, marker="s", label="alignment  (0: both views at one point)"),
-        Line2D([], [], color=ORANGE, marker="^", label="exp(uniformity)  (1: all images at one point)"),
+        Line2D([], [], color=BLUE, marker="s", label=f"alignment  (0: {both} at one point)"),
+        Line2D([], [], color=ORANGE, marker="^", label=f"exp(uniformity)  (1: all {noun} at one point)"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, labelcolor=INK)
     return figure

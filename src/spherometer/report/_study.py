@@ -17,16 +17,19 @@ _VERDICTS = {"shown": "yes", "not shown": "no"}
 
 
 def _figures(document: dict[str, Any]) -> dict[str, Figure]:
+    words = _words.words_of(document["study"])
     drawn = {
         "plane": plots.plane(
             document["trials"],
             headline=document["headline"],
             baselines=document["baselines"],
             best=document["best"],
+            pair=words.pair,
+            noun=words.noun,
         )
     }
     if document["sweep"]:
-        drawn["sweep"] = plots.sweep(document["sweep"], chance=document["data"]["chance"])
+        drawn["sweep"] = plots.sweep(document["sweep"], chance=document["data"]["chance"], noun=words.noun)
     if document["trajectories"]:
         drawn["trajectories"] = plots.trajectories(document["trajectories"])
     if document["circle"]:
@@ -166,10 +169,11 @@ def _ceiling(trials: list[dict[str, Any]]) -> list[tuple[str, str]]:
 def _contents(document: dict[str, Any]) -> dict[str, Any]:
     trials = document["trials"]
     finished = [t for t in trials if t["status"] == "finished"]
-    trained = [t for t in finished if t["family"] not in ("untrained", "raw_pixels")]
+    trained = [t for t in finished if t["family"] not in ("untrained", "raw_pixels", "tf_idf", "minilm")]
     baselines = document["baselines"]
     roles = {row["role"]: row for row in document["best"]}
     seeds = document["seeds"]
+    speech = _words.words_of(document["study"])
     words = ["spherometer", "study", document["study"], "--out", f"runs/{document['study']}"]
     if document["quick"]:
         words.append("--quick")
@@ -192,6 +196,8 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
         "baselines": baselines,
         "raw": roles.get("Raw pixels"),
         "untrained": roles.get("Untrained encoder"),
+        "counted": roles.get("Words counted (TF-IDF)"),
+        "pretrained": roles.get("Pretrained all-MiniLM-L6-v2"),
         "ceiling": _ceiling(finished),
         "findings": [{**row, "look": _VERDICTS.get(row["verdict"], "open")} for row in document["findings"]],
         "best": _best(document),
@@ -199,11 +205,14 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
         "selections": _selections(document, num_collapsed),
         "selection_set": _words.SETS.get((_selection_group(document) or "") if num_collapsed else "all", ""),
         "trajectories": document["trajectories"],
-        "measures": [_words.MEASURES[k] for k in _trials.measures(trials) if k in _words.MEASURES],
+        "measures": [speech.measures[k] for k in _trials.measures(trials) if k in speech.measures],
         "table": _trials.page_table(document),
         "protocol": _protocol(document),
         "environment": sorted(document["environment"].items()),
-        "glossary": _words.GLOSSARY,
+        "glossary": speech.glossary,
+        "noun": speech.noun,
+        "pair": speech.pair,
+        "collapse": speech.collapse,
         "command": " ".join(words),
     }
 
@@ -216,7 +225,8 @@ def _render(document: dict[str, Any], vectors: dict[str, bytes]) -> str:
     contents = _contents(document)
     missing = dict.fromkeys(_FIGURES)
     contents["figures"] = missing | {name: _page.image(svg) for name, svg in vectors.items()}
-    return _page.fill("study.html", contents)
+    contents["numbers"] = {name: place for place, name in enumerate(vectors, 1)}
+    return _page.fill(_words.words_of(document["study"]).template, contents)
 
 
 def render(document: Any) -> str:

@@ -39,6 +39,7 @@ def page_table(document: dict[str, Any]) -> dict[str, Any]:
     metrics = measures(trials)
     accuracies = _seen(trials, "accuracy", list(_words.ACCURACIES))
     headline, few = document["headline"], document["protocol"].get("few_labels", "few")
+    words = _words.words_of(document["study"])
     others = [name for name in accuracies if name != headline]
     rows = []
     for rank, trial in enumerate(trials, 1):
@@ -65,19 +66,23 @@ def page_table(document: dict[str, Any]) -> dict[str, Any]:
             }
         )
     heads = [
-        {"name": "test", "arrow": "↑", "long": "Accuracy on test images"},
-        {"name": "validation", "arrow": "↑", "long": "Accuracy on validation images: the order of the rows"},
+        {"name": "test", "arrow": "↑", "long": f"Accuracy on test {words.noun}"},
+        {
+            "name": "validation",
+            "arrow": "↑",
+            "long": f"Accuracy on validation {words.noun}: the order of the rows",
+        },
     ]
     for name in metrics:
-        label, better, meaning, _ = _words.MEASURES.get(name, (name, "", name, ""))
+        label, better, meaning, _ = words.measures.get(name, (name, "", name, ""))
         heads.append({"name": label, "arrow": _ARROWS.get(better, ""), "long": meaning})
     for name in others:
         long, short = _words.accuracy(name, few)
-        heads.append({"name": short, "arrow": "↑", "long": f"{long}: accuracy on test images"})
+        heads.append({"name": short, "arrow": "↑", "long": f"{long}: accuracy on test {words.noun}"})
     groups = [
         (_words.accuracy(headline, few)[0], 2),
         ("Measured without labels", len(metrics)),
-        ("Other accuracies on test images", len(others)),
+        (f"Other accuracies on test {words.noun}", len(others)),
     ]
     return {"heads": heads, "rows": rows, "groups": [group for group in groups if group[1]]}
 

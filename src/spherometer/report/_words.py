@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spherometer.report import _text_words
+
 ACCURACIES = {
     "linear_output": ("Linear probe on the output", "linear, output"),
     "linear_penultimate": ("Linear probe on the penultimate features", "linear, penultimate"),
@@ -20,6 +25,8 @@ FAMILIES = {
     "combination": "combination",
     "untrained": "untrained",
     "raw_pixels": "raw pixels",
+    "tf_idf": "word counts",
+    "minilm": "pretrained",
 }
 
 # order of the criteria of selection
@@ -32,6 +39,8 @@ SETS = {
     "without_align_uniform": "Without the align + uniform family",
     "without_info_nce": "Without the contrastive family",
     "without_combination": "Without the combinations",
+    "only_bags": "Bags of embeddings alone",
+    "bags_alive": "Bags of embeddings that did not collapse",
 }
 
 
@@ -166,3 +175,36 @@ GLOSSARY = (
     ),
     ("Regret", "The accuracy lost by using the encoder that a criterion picks instead of the best one."),
 )
+
+
+@dataclass(frozen=True)
+class Words:
+    """How the page of a study speaks.
+
+    ``noun`` is what is encoded, ``pair`` a positive pair, ``collapse`` when an encoder counts as collapsed.
+    """
+
+    noun: str
+    pair: str
+    collapse: str
+    template: str
+    measures: Mapping[str, tuple[str, str, str, str]]
+    glossary: tuple[tuple[str, str], ...]
+
+
+_IMAGES = Words(
+    "images", "views of one image", "within 5 points of guessing", "study.html", MEASURES, GLOSSARY
+)
+_TEXTS = Words(
+    "texts",
+    "a definition and its example",
+    "all texts almost at one point",
+    "study_text.html",
+    MEASURES | _text_words.MEASURES,
+    _text_words.GLOSSARY,
+)
+
+
+def words_of(study: str) -> Words:
+    """The words of a study; those of images where nothing else is known."""
+    return _TEXTS if study == "text" else _IMAGES

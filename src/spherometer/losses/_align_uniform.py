@@ -32,12 +32,17 @@ def _alignment(views: Sequence[Tensor], rows: _ranks.Rows, alpha: float) -> Tens
     return rows.mean(sums[0] if len(sums) == 1 else torch.stack(sums).sum(), rows.total * len(sums))
 
 
-def _uniformity(rows: _ranks.Rows, t: float | Tensor) -> Tensor:
-    """Mean over views of the log mean potential within the view, float64."""
+def _uniformity(rows: _ranks.Rows, t: float | Tensor, own: Sequence[Tensor] = ()) -> Tensor:
+    """Mean over views of the log mean potential within the view, float64.
+
+    ``own`` may hand in the views of ``rows`` where a caller has them apart already.
+    """
     if rows.world == 1:
-        values = [pairs.gaussian_potential(view, t) for view in rows.every.unbind()]
+        values = [pairs.gaussian_potential(view, t) for view in own or rows.every.unbind()]
         return values[0] if len(values) == 1 else torch.stack(values).mean()
-    sums = [_log_sum(own, others, t) for own, others in zip(rows.own, rows.others, strict=True)]
+    sums = [
+        _log_sum(own, others, t) for own, others in zip(rows.own.unbind(), rows.others.unbind(), strict=True)
+    ]
     return (rows.log_sum(torch.stack(sums)) - math.log(rows.total * (rows.total - 1))).mean()
 
 
@@ -93,12 +98,13 @@ def _align_uniform(
         else:
             spread = _ranks.spread if settings.intra_batch else _ranks.count
             rows = spread(function, z[:1], gather, min_rows=least)
+        sides = z.unbind()
         # a term without weight is measured, and left out of the graph
         with torch.set_grad_enabled(torch.is_grad_enabled() and weights[0] != 0):
-            align = _alignment(z.unbind(), rows, settings.alpha)
+            align = _alignment(sides, rows, settings.alpha)
         with torch.set_grad_enabled(torch.is_grad_enabled() and weights[1] != 0):
             if queue is None:
-                uniform = _uniformity(rows, settings.t)
+                uniform = _uniformity(rows, settings.t, sides)
             else:
                 uniform = _uniformity_with(queue, rows, settings.t, settings.intra_batch)
         loss = _weighted(weights, (align, uniform))

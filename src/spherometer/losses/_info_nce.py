@@ -81,24 +81,23 @@ def _info_nce(
         return _info_nce_with(settings.queue, function, views, scale, settings.gather)
     with _views.full_precision(views[0]):
         rows = _ranks.spread(function, _views.on_sphere(views), settings.gather, min_rows=2)
+        every = rows.every.unbind()
+        own = every if rows.world == 1 else rows.own.unbind()
         losses, positives = [], []
         for v, w in itertools.combinations(range(len(views)), 2):
-            positive = _cosines(rows.own[v], rows.own[w]) * scale
-            losses.append(_sum_loss(_both_ways(rows, v, w, scale), positive))
+            positive = _cosines(own[v], own[w]) * scale
+            if rows.world == 1:
+                both = pairs.masked_logsumexp(every[v], every[w], scale, skip=(0,))
+            else:  # the own rows of each side against all of the other
+                there, _ = pairs.masked_logsumexp(own[v], every[w], scale, skip=(rows.start,))
+                back, _ = pairs.masked_logsumexp(own[w], every[v], scale, skip=(rows.start,))
+                both = there, back
+            losses.append(_sum_loss(torch.stack(both), positive))
             positives.append(positive.detach().sum())
         count = rows.total * len(losses)
         loss = rows.mean(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), 2 * count)
         positive = rows.mean(positives[0] if len(positives) == 1 else torch.stack(positives).sum(), count)
     return _views.result(loss, views[0]), _terms(loss, positive, rows.total)
-
-
-def _both_ways(rows: _ranks.Rows, v: int, w: int, scale: float | Tensor) -> Tensor:
-    """Log-sum-exps [2, n] of the negatives of the own rows: of view v in view w, and of w in v."""
-    if rows.world == 1:
-        return torch.stack(pairs.masked_logsumexp(rows.every[v], rows.every[w], scale, skip=(0,)))
-    there, _ = pairs.masked_logsumexp(rows.own[v], rows.every[w], scale, skip=(rows.start,))
-    back, _ = pairs.masked_logsumexp(rows.own[w], rows.every[v], scale, skip=(rows.start,))
-    return torch.stack([there, back])
 
 
 def _info_nce_with(
@@ -109,8 +108,9 @@ def _info_nce_with(
         z = _views.on_sphere(views)
         rows = _ranks.count(function, z, gather, min_rows=1)
         others = rows_of(queue, z)
-        positive = _cosines(z[0], z[1]) * scale
-        rest, _ = pairs.masked_logsumexp(z[0], others, scale)
+        queries, keys = z.unbind()
+        positive = _cosines(queries, keys) * scale
+        rest, _ = pairs.masked_logsumexp(queries, others, scale)
         loss = rows.mean(_sum_loss(rest, positive), rows.total)
         positive = rows.mean(positive.detach().sum(), rows.total)
     return _views.result(loss, views[0]), _terms(loss, positive, 1 + len(others))
@@ -147,7 +147,9 @@ def _negatives(rows: _ranks.Rows, num_views: int, scale: float | Tensor) -> Tens
         sums, _ = pairs.masked_logsumexp(every, None, scale, skip=tuple(offsets))
         return sums.view(num_views, num)
     skip = range(rows.start, num_views * num, num)
-    return torch.stack([pairs.masked_logsumexp(own, every, scale, tuple(skip))[0] for own in rows.own])
+    return torch.stack(
+        [pairs.masked_logsumexp(own, every, scale, tuple(skip))[0] for own in rows.own.unbind()]
+    )
 
 
 def _all_positives(z: Sequence[Tensor]) -> Tensor:

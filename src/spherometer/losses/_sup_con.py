@@ -98,10 +98,10 @@ def _candidates(rows: Rows, scale: float | Tensor) -> Tensor:
     every = rows.every.flatten(0, 1)
     if rows.world == 1:
         return pairs.masked_logsumexp(every, None, scale, skip=(0,))[0].view(num_views, num)
-    starts = range(rows.start, num_views * num, num)
+    starts = [v * num + rows.start for v in range(num_views)]
     sums = [
         pairs.masked_logsumexp(own, every, scale, skip=(start,))[0]
-        for own, start in zip(rows.own, starts, strict=True)
+        for own, start in zip(rows.own.unbind(), starts, strict=True)
     ]
     return torch.stack(sums)
 

@@ -282,8 +282,8 @@ class TestBadInput:
         with pytest.raises(InputError) as error:
             run_text(tmp_path, seeds=0, wordnet=wordnet)
         assert str(error.value) == (
-            "study text: seeds must be a whole number of at least 1, because it counts something. Got 0. Pass "
-            "for instance seeds=1."
+            "study text: seeds must be a whole number of at least 1, because it counts something. Got 0. "
+            "Pass for instance seeds=1."
         )
         (tmp_path / "study.journal").write_bytes(b"garbage\n")
         with pytest.raises(InputError, match=r"^study text: storage must be a study's journal file"):

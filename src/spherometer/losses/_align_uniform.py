@@ -32,13 +32,10 @@ def _alignment(views: Sequence[Tensor], rows: _ranks.Rows, alpha: float) -> Tens
     return rows.mean(sums[0] if len(sums) == 1 else torch.stack(sums).sum(), rows.total * len(sums))
 
 
-def _uniformity(rows: _ranks.Rows, t: float | Tensor, own: Sequence[Tensor] = ()) -> Tensor:
-    """Mean over views of the log mean potential within the view, float64.
-
-    ``own`` may hand in the views of ``rows`` where a caller has them apart already.
-    """
+def _uniformity(views: Sequence[Tensor], rows: _ranks.Rows, t: float | Tensor) -> Tensor:
+    """Mean over views of the log mean potential within the view, float64; ``rows`` are those of the views."""
     if rows.world == 1:
-        values = [pairs.gaussian_potential(view, t) for view in own or rows.every.unbind()]
+        values = [pairs.gaussian_potential(view, t) for view in views]
         return values[0] if len(values) == 1 else torch.stack(values).mean()
     sums = [
         _log_sum(own, others, t) for own, others in zip(rows.own.unbind(), rows.others.unbind(), strict=True)
@@ -104,7 +101,7 @@ def _align_uniform(
             align = _alignment(sides, rows, settings.alpha)
         with torch.set_grad_enabled(torch.is_grad_enabled() and weights[1] != 0):
             if queue is None:
-                uniform = _uniformity(rows, settings.t, sides)
+                uniform = _uniformity(sides, rows, settings.t)
             else:
                 uniform = _uniformity_with(queue, rows, settings.t, settings.intra_batch)
         loss = _weighted(weights, (align, uniform))
@@ -223,8 +220,9 @@ def uniform_loss(x: Tensor, t: float | Tensor = 2, *, gather: _ranks.Gather = "a
         _views.check_number("uniform_loss", "t", t)
         views = _checks.tensor_set("uniform_loss", ("x",), (x,), min_rows=0)
     with _views.full_precision(views[0]):
-        rows = _ranks.spread("uniform_loss", _views.on_sphere(views), gather, min_rows=2, name="x")
-        return _views.result(_uniformity(rows, t), views[0])
+        z = _views.on_sphere(views)
+        rows = _ranks.spread("uniform_loss", z, gather, min_rows=2, name="x")
+        return _views.result(_uniformity(z.unbind(), rows, t), views[0])
 
 
 @pairs.outside_graphs

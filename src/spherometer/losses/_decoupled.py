@@ -29,7 +29,7 @@ def _decoupled(
         z = _views.on_sphere(views)
         means = z.mean(dim=0)
         rows = _ranks.spread(function, means[None], gather, min_rows=2)
-        loss = _uniformity(rows, t)
+        loss = _uniformity((means,), rows, t)
         with torch.no_grad():  # sum_v |z_v - mu|^2 is the sum over pairs of views of |z_v - z_w|^2, over V
             spread = (z - means).square().sum(dim=2).double().sum()
             alignment = rows.mean(2 * spread, rows.total * (len(views) - 1))

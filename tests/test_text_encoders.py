@@ -7,7 +7,14 @@ import torch
 from spherometer.data import TextPairs, Vocabulary
 from spherometer.errors import InputError, ShapeError
 from spherometer.losses import InfoNCELoss
-from spherometer.training import BagOfEmbeddings, GRUEncoder, build_encoder, encode
+from spherometer.training import (
+    BagOfEmbeddings,
+    GRUEncoder,
+    build_encoder,
+    encode,
+    load_encoder,
+    save_encoder,
+)
 
 WORDS = Vocabulary(["a", "cat", "dog", "barks", "sleeps"])
 TEXTS = ["a cat sleeps", "a dog barks", "dog", "unknown words here and a cat"]
@@ -115,3 +122,13 @@ def test_the_gru_is_the_recurrence_of_its_weights():
     for text, row in zip(TEXTS, found, strict=True):
         rows = [vectors[WORDS.words.index(word) + 2 if word in WORDS.words else 1] for word in text.split()]
         assert np.allclose(row, np.concatenate([last(rows, ""), last(rows[::-1], "_reverse")]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_survives_its_file_with_its_vocabulary(kind, tmp_path):
+    encoder = kind(8, vocabulary=WORDS, width=6, max_length=5, seed=2)
+    save_encoder(encoder, tmp_path / "one.safetensors", notes={"what": "texts"})
+    again, notes = load_encoder(tmp_path / "one.safetensors")
+    assert notes == {"what": "texts"}
+    assert again.vocabulary == WORDS
+    assert torch.equal(again(again.tokens(TEXTS)), encoder(encoder.tokens(TEXTS)))

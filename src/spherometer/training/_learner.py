@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,10 @@ def seeded(device: torch.device, *numbers: int) -> Iterator[None]:
         yield
 
 
+class ChunkStatisticsWarning(UserWarning):
+    """A cached batch passes through BatchNorm in parts, which see their own statistics."""
+
+
 class Learner:
     """A method, its optimiser, and the number of steps done.
 
@@ -69,6 +74,8 @@ class Learner:
         self.machine = machine
         self.steps = 0
         self._run = recipe.run
+        if recipe.run.cached_batch is not None:
+            _warn_of_batch_norm(method.network)
         self._clip = recipe.optimizer.clip
         self._trained = method.trained()
         self.network, self.optimizer = machine.wrap(
@@ -188,3 +195,14 @@ class Learner:
         if self.machine.scaler is not None and state["scaler"] is not None:
             self.machine.scaler.load_state_dict(state["scaler"])
         self.steps = int(state["steps"])
+
+
+def _warn_of_batch_norm(network: torch.nn.Module) -> None:
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    if any(isinstance(module, kind) for module in network.modules()):
+        warnings.warn(
+            "a cached batch is the whole batch for the loss, but BatchNorm sees one part of it at a time; "
+            "with an encoder of norm 'group' or 'none' the gradient is that of the whole batch",
+            ChunkStatisticsWarning,
+            stacklevel=3,
+        )

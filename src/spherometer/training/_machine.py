@@ -7,6 +7,7 @@ processes, mixed precision and trackers are its work.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -73,7 +74,9 @@ class Machine:
         """Backpropagate; in fp16 the gradient is scaled."""
         if self._accelerator is None:
             value.backward(gradient)  # type: ignore[no-untyped-call]
-        else:
+            return
+        with warnings.catch_warnings():  # of strides that mean the same for one channel
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             self._accelerator.backward(value, gradient=gradient)
 
     def without_exchange(self, network: nn.Module) -> AbstractContextManager[Any]:

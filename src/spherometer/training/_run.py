@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from spherometer import _checks, data
-from spherometer._monitor import Monitor
 from spherometer.errors import InputError, SpherometerError
 from spherometer.stores import sweep_temporaries, write_file
 from spherometer.training._checkpoints import Checkpoints
@@ -32,6 +31,7 @@ from spherometer.training._methods import build_method
 from spherometer.training._recipe import Recipe
 from spherometer.training._state import pack, unpack
 from spherometer.training._toml import differences, recipe_to_dict, write_recipe
+from spherometer.training._watch import Watch
 
 SCHEMA = "spherometer.train/1"
 
@@ -61,9 +61,8 @@ class _Run:
     learner: Learner
     clock: Clock
     store: Checkpoints
-    monitor: Monitor | None
+    watch: Watch | None
     say: Callable[[str], None]
-    alarms: list[dict[str, Any]] = field(default_factory=list)
     log: RunLog | None = None
     saved: int = -1
     losses: list[float] = field(default_factory=list)  # since the last checkpoint
@@ -80,9 +79,8 @@ class _Run:
             self._check(state)
             self.learner.load_state(state["learner"])
             self.clock = Clock(len(self.views), self.recipe.run, state["seconds"])
-            self.alarms = state["alarms"]
-            if self.monitor is not None and state["monitor"] is not None:
-                self.monitor.load_state_dict(state["monitor"])
+            if self.watch is not None and state["watch"] is not None:
+                self.watch.load_state(state["watch"])
             self.saved = self.learner.steps
             if self.machine.is_main:
                 self.say(f"going on after step {self.saved}")
@@ -118,8 +116,7 @@ class _Run:
             "data": self.views.fingerprint(),
             "world": self.machine.world,
             "seconds": self.clock.seconds,
-            "alarms": self.alarms,
-            "monitor": None if self.monitor is None else self.monitor.state_dict(),
+            "watch": None if self.watch is None else self.watch.state(),
         }
         score = sum(self.losses) / len(self.losses) if self.losses else None
         self.store.save(self.learner.steps, *pack(state), score=score)
@@ -127,14 +124,7 @@ class _Run:
     def note(self, step: Step) -> None:
         """Monitor, log and trackers."""
         self.losses.append(step.outcome.loss)
-        readings: dict[str, float] = {}
-        if self.monitor is not None:
-            before = len(self.monitor.history)
-            for alarm in self.monitor.update(step.done, *step.outcome.sides, index=step.index):
-                self.alarms.append(json.loads(json.dumps(asdict(alarm))))
-                self.say(f"alarm: {alarm}")
-            if len(self.monitor.history) > before:
-                readings = self.monitor.history[-1]
+        readings = {} if self.watch is None else self.watch.read(step)
         last = self.clock.num_steps == step.done
         if not (last or readings or step.done % self.recipe.log.every == 0) or self.log is None:
             return
@@ -147,7 +137,7 @@ class _Run:
             "terms": step.outcome.numbers(),
         }
         if readings:
-            line["monitor"] = {name: value for name, value in readings.items() if name != "step"}
+            line["monitor"] = readings
         self.log.write(line)
         numbers = {"loss": step.outcome.loss, "rate": step.rate, **line["terms"], **line.get("monitor", {})}
         self.machine.track(numbers, step.done)
@@ -265,8 +255,8 @@ def _train(
 
     on_first_rank(open_store, rank=machine.rank, world=machine.world, device=machine.device)
     store = opened[0] if opened else Checkpoints(out / "checkpoints", writer=False)
-    monitor = Monitor(every=recipe.monitor.every) if recipe.monitor.every and machine.is_main else None
-    run = _Run(recipe, out, machine, views, learner, clock, store, monitor, say)
+    watch = Watch(recipe.monitor.every, encoder, say) if recipe.monitor.every and machine.is_main else None
+    run = _Run(recipe, out, machine, views, learner, clock, store, watch, say)
     run.resume()
     machine.start_trackers(_flat(recipe_to_dict(recipe)))
     every = keep.every_steps or run.clock.per_epoch
@@ -326,7 +316,7 @@ def _results(run: _Run, encoder: Encoder, probe: bool, say: Callable[[str], None
         "seconds": round(run.clock.seconds, 3),
         "curve": [[line["step"], line["loss"]] for line in (run.log.lines if run.log else [])],
         "metrics": measured(encoder, recipe, run.views, device),
-        "alarms": run.alarms,
+        "alarms": [] if run.watch is None else run.watch.alarms,
     }
     if probe:
         say("probing the encoder, the untrained one, and the raw pixels")

@@ -67,7 +67,7 @@ def fit_softmax(
     shape = (x.shape[1] + 1, num_classes)
     picked = labels.to(x.device)[:, None]
 
-    def passed(flat: np.ndarray) -> tuple[float, np.ndarray]:  # type: ignore[type-arg]
+    def passed(flat: np.ndarray) -> tuple[float, np.ndarray]:
         free = torch.from_numpy(flat).view(shape)
         weights = to_weights @ free[:-1].to(x.device)
         logits = torch.addmm(free[-1].to(x), x, weights.to(x.dtype)).log_softmax(dim=1)

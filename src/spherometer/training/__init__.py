@@ -1,10 +1,12 @@
 """Training: encoders, recipes, the loop, and encoders as files."""
 
+from spherometer.training._alexnet import SmallAlexNet as SmallAlexNet
 from spherometer.training._conv import ConvEncoder as ConvEncoder
 from spherometer.training._encoder import Encoded as Encoded
 from spherometer.training._encoder import Encoder as Encoder
 from spherometer.training._encoder import encode as encode
 from spherometer.training._encoders import build_encoder as build_encoder
+from spherometer.training._external import wrap_encoder as wrap_encoder
 from spherometer.training._files import load_encoder as load_encoder
 from spherometer.training._files import save_encoder as save_encoder
 from spherometer.training._loop import PairedViews as PairedViews
@@ -22,6 +24,8 @@ from spherometer.training._recipe import MonitorRecipe as MonitorRecipe
 from spherometer.training._recipe import OptimizerRecipe as OptimizerRecipe
 from spherometer.training._recipe import Recipe as Recipe
 from spherometer.training._recipe import RunRecipe as RunRecipe
+from spherometer.training._resnet import ResNet18 as ResNet18
+from spherometer.training._resnet import ResNet50 as ResNet50
 from spherometer.training._run import TrainingFailed as TrainingFailed
 from spherometer.training._run import run_training as run_training
 from spherometer.training._text import BagOfEmbeddings as BagOfEmbeddings
@@ -30,3 +34,5 @@ from spherometer.training._toml import read_recipe as read_recipe
 from spherometer.training._toml import recipe_from_dict as recipe_from_dict
 from spherometer.training._toml import recipe_to_dict as recipe_to_dict
 from spherometer.training._toml import write_recipe as write_recipe
+from spherometer.training._vit import ViTSmall as ViTSmall
+from spherometer.training._vit import ViTTiny as ViTTiny

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from spherometer import _checks
 from spherometer.errors import InputError
+from spherometer.training._alexnet import SmallAlexNet
 from spherometer.training._conv import ConvEncoder
 from spherometer.training._encoder import Encoder
+from spherometer.training._external import hub_encoder, timm_encoder
+from spherometer.training._resnet import ResNet18, ResNet50
 from spherometer.training._text import BagOfEmbeddings, GRUEncoder
+from spherometer.training._vit import ViTSmall, ViTTiny
 
 KINDS: dict[str, type[Encoder]] = {
     "conv": ConvEncoder,
+    "small_alexnet": SmallAlexNet,
+    "resnet18": ResNet18,
+    "resnet50": ResNet50,
+    "vit_tiny": ViTTiny,
+    "vit_small": ViTSmall,
     "bag": BagOfEmbeddings,
     "gru": GRUEncoder,
 }
@@ -23,25 +33,41 @@ _CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
+_ELSEWHERE: dict[str, Callable[..., Encoder]] = {"timm": timm_encoder, "hf": hub_encoder}
+
+
 def build_encoder(name: str, *, dim: int | None = None, seed: int = 0, **options: Any) -> Encoder:
-    """Make an untrained encoder.
+    """Make an encoder; untrained, except those of files.
 
     Args:
-        name: "conv".
+        name: "conv", "small_alexnet", "resnet18", "resnet50", "vit_tiny" or "vit_small" for images; "bag" or
+            "gru" for texts; "timm:NAME" for a model of timm; "hf:DIRECTORY" for one of transformers.
         dim: output coordinates D; 128 if left out (with ``head="none"``: as many as penultimate features).
         seed: of the weights; the global generator is not touched.
-        options: what this kind of encoder takes. ``None`` means its default.
+        options: what this encoder takes (see its class): head, norm, stem, width, hidden, ... ``None`` means
+            its default. ``channels`` and ``size`` say what the data are, and may always be passed.
+
+    Returns:
+        An encoder with ``features``, ``tap``, ``config`` and ``kind``. "conv" has three convolutions with
+        stride 2 here (32, 64, 128 channels) and 512 penultimate features; ``ConvEncoder()`` is smaller.
 
     Raises:
         InputError: an unknown name or option.
+        MissingExtraError: timm or transformers is not installed.
+
+    Example:
+        >>> build_encoder("conv", dim=16, channels=1).kind
+        'conv'
     """
-    if name not in KINDS:
+    place, _, rest = name.partition(":") if isinstance(name, str) else ("", "", "")
+    elsewhere = place in _ELSEWHERE and bool(rest)
+    if not elsewhere and (not isinstance(name, str) or name not in KINDS):
         _refuse_name(name)
-    kind = KINDS[name]
+    make: Callable[..., Encoder] = _ELSEWHERE[place] if elsewhere else KINDS[name]
     given = {key: value for key, value in options.items() if value is not None}
-    known = [key for key in inspect.signature(kind).parameters if key not in ("dim", "seed")]
+    known = [key for key in inspect.signature(make).parameters if key not in ("name", "path", "dim", "seed")]
     for option in given:
-        if option not in (*known, "channels", "size"):  # these two say what the data are
+        if option not in (*known, "channels", "size"):
             _checks.refuse(
                 InputError, "build_encoder", option, f"be left out for {name!r}",
                 f"this encoder takes {', '.join(known)}", f"{option}={given[option]!r}"[:80], "Leave it out",
@@ -49,13 +75,13 @@ def build_encoder(name: str, *, dim: int | None = None, seed: int = 0, **options
     if dim is None and given.get("head") != "none":
         dim = 128
     chosen = {**_CHOICES.get(name, {}), **{key: given[key] for key in given if key in known}}
-    return kind(dim=dim, seed=seed, **chosen)
+    return make(*([rest] if elsewhere else []), dim=dim, seed=seed, **chosen)
 
 
 def _refuse_name(name: Any) -> NoReturn:
     near = difflib.get_close_matches(str(name), KINDS, n=1)
     _checks.refuse(
-        InputError, "build_encoder", "name", f"be one of {', '.join(map(repr, KINDS))}",
-        "nothing else is defined", repr(name)[:80],
-        f"Did you mean {near[0]!r}" if near else f"Pass for instance {next(iter(KINDS))!r}",
+        InputError, "build_encoder", "name",
+        f"be one of {', '.join(map(repr, KINDS))}, 'timm:NAME', 'hf:DIRECTORY'", "nothing else is defined",
+        repr(name)[:80], f"Did you mean {near[0]!r}" if near else f"Pass for instance {next(iter(KINDS))!r}",
     )  # fmt: skip

@@ -14,7 +14,8 @@ from spherometer.errors import InputError
 
 Head = Literal["linear", "mlp", "none"]
 Norm = Literal["batch", "group", "none"]
-_GROUPS = 32  # of group normalisation (Wu & He 2018), or the largest divisor of the channels below it
+_GROUPS = 32  # of group normalisation (Wu & He 2018), or fewer: they divide the channels
+_LEAST = {True: 2, False: 16}  # channels in a group of maps, and of features: one value alone would become 0
 
 
 def make_norm(norm: str, channels: int, *, maps: bool = True) -> nn.Module:
@@ -22,7 +23,8 @@ def make_norm(norm: str, channels: int, *, maps: bool = True) -> nn.Module:
     if norm == "batch":
         return nn.BatchNorm2d(channels) if maps else nn.BatchNorm1d(channels)
     if norm == "group":
-        groups = max(num for num in range(1, _GROUPS + 1) if channels % num == 0)
+        most = max(1, min(_GROUPS, channels // _LEAST[maps]))
+        groups = max(num for num in range(1, most + 1) if channels % num == 0)
         return nn.GroupNorm(groups, channels)
     return nn.Identity()
 

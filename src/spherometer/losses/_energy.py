@@ -25,11 +25,11 @@ def _checked(function: str, z1: Any, z2: Any, gather: Gather) -> list[Tensor]:
 def _mean_energy(rows: Rows, power: float, eps: float) -> Tensor:
     """Mean over views of the mean over pairs within the view, float64."""
     if rows.world == 1:
-        values = [pairs.riesz_energy(view, power, floor=eps) for view in rows.every]
+        values = [pairs.riesz_energy(view, power, floor=eps) for view in rows.every.unbind()]
         return values[0] if len(values) == 1 else torch.stack(values).mean()
     sums = [
         pairs.riesz_sum(own, every, power, floor=eps, skip=rows.start)
-        for own, every in zip(rows.own, rows.every, strict=True)
+        for own, every in zip(rows.own.unbind(), rows.every.unbind(), strict=True)
     ]
     return rows.mean(torch.stack(sums), rows.total * (rows.total - 1)).mean()
 
@@ -84,8 +84,9 @@ def hyperspherical_energy_loss(
         ShapeError, UndefinedError: wrong shapes, or fewer than 2 rows.
         InputError: wrong kind, dtype, power or eps. NaN and infinity are not refused: the loss becomes NaN.
 
-    Cost: V times O(N^2 D) time, O(N D) memory; value and gradient in one pass, up to three times the time
-    of ``uniform_loss`` where many rows are near each other. Differentiable twice up to 1024 rows.
+    Cost: V times O(N^2 D) time, O(N D) memory; value and gradient in one pass: 1.5 times the time of
+    ``uniform_loss`` in 128 dimensions, 4 times in 16 or where many rows are near each other. Differentiable
+    twice up to 1024 rows.
     Source: Liu et al. 2018 (minimum hyperspherical energy), equation 1, divided by the number of pairs.
     ``eps`` is ours.
 

@@ -2,10 +2,10 @@ r"""Riesz energy over all pairs, its value and gradients in one pass: sums of d^
 
 A tile of squared distances is one GEMM of widened, centred rows, [-2 x, |x|^2, 1] . [y, 1, |y|^2]. Its error
 is a few roundings of |x|^2 + |y|^2 however small the distance is, and the nearest pairs weigh most here. So
-a tile whose smallest squared distance is below 1/16 of that sum is made again in float64, and there the pairs
-below 2^-13 of it are taken by differences, one by one: no pair is off by more than a few 1e-6 in float32
-and 1e-11 in float64 (relative). With k = d^-power and w = d^-(power + 2), the tile w times [y, 1] gives
-sum_j w_ij y_j and the row sum r_i, hence the gradient power * (sum_j w_ij y_j - r_i x_i).
+pairs whose squared distance is below 1/4 of that sum (2^-13 of it in float64) are taken by differences, one
+by one, and a float32 tile with more than a few of them is made again in float64: no pair is off by more than
+about 1e-6 in float32 and 1e-11 in float64 (relative). With k = d^-power and w = d^-(power + 2), the tile w
+times [y, 1] gives sum_j w_ij y_j and the row sum r_i, hence the gradient power * (sum_j w_ij y_j - r_i x_i).
 
 Shapes: N, M rows, D dimensions, K near pairs.
 """
@@ -24,10 +24,11 @@ from spherometer.pairs._gaussian import refuse_few
 from spherometer.pairs._tiles import accumulator, full_precision, outside_graphs, spans, tile_for
 
 # Share of |x|^2 + |y|^2 below which a squared distance of a GEMM is too coarse; grows with power / 2.
-_NEAR = {torch.float32: 1 / 16, torch.float64: 2.0**-13}
+_NEAR = {torch.float32: 1 / 4, torch.float64: 2.0**-13}
 _FLOORED = 2.0**-23  # with a floor above this share float64 products are off by less than 1e-8 everywhere
 _SAME = 2.0**-50  # rows nearer than this share of the longest coincide: four roundings of float64
 _WIDE = 100.0  # powers of two that float32 values may span
+_FEW = 1 / 64  # share of near pairs up to which a float32 tile is kept
 _CHUNK = 1 << 21  # entries of the differences taken at once
 
 
@@ -93,27 +94,42 @@ class _Walk:
         self.same = (longest * math.sqrt(one.given.shape[1]) * _SAME) ** 2
 
     def run(self, tile: tuple[int, int]) -> None:
-        one, two, setting = self.one, self.two, self.setting
+        one, two = self.one, self.two
         last, left = -1, one.z
         for a, b, c, d in spans(len(one.z), len(two.z), tile, self.symmetric):
             if a != last:
                 last, left = a, _left(one.z[a:b])
-            right = two.z[c:d]
-            squared = self._fill_own(left @ right.T, a, c, math.inf)
-            scale = float(one.z[a:b, -1].max() + right[:, -1].max())
-            least = float(squared.min())
-            rows, near = one.z[a:b], None
-            if squared.dtype == torch.float32 and self._is_coarse(least, scale):
+            rows, right = one.z[a:b], two.z[c:d]
+            squared, near = self._distances(left, rows, right, a, c)
+            if squared is None:  # float32 is too coarse
                 rows, right = one.wide(a, b), two.wide(c, d)
-                squared = self._fill_own(_left(rows) @ right.T, a, c, math.inf)
-                scale = float(rows[:, -1].max() + right[:, -1].max())
-                least = float(squared.min())
-            if squared.dtype == torch.float64 and setting.floor < _FLOORED * scale:
-                bound = setting.near(torch.float64) * scale
-                if least <= bound:
-                    near = self._by_differences(squared, bound, a, c)
-                    least = float(squared.min())
-            self._add(squared, least, near, rows, right, (a, b, c, d))
+                squared, near = self._distances(_left(rows), rows, right, a, c)
+            assert squared is not None
+            self._add(squared, near, rows, right, (a, b, c, d))
+
+    def _distances(
+        self, left: Tensor, rows: Tensor, right: Tensor, a: int, c: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Squared distances of a tile, and the places [2, K] of near pairs, which are by differences.
+
+        None in float32, where many pairs are near or the values span too much.
+        """
+        squared = self._fill_own(left @ right.T, a, c, math.inf)
+        scale = float(rows[:, -1].max() + right[:, -1].max())
+        bound, near = self.setting.near(squared.dtype) * scale, None
+        single = squared.dtype == torch.float32
+        if float(squared.min()) <= bound and (single or self.setting.floor < _FLOORED * scale):
+            mask = squared <= bound
+            if single and int(mask.sum()) > _FEW * squared.numel():
+                return None, None
+            near = mask.nonzero().T
+            values = torch.cat([part.square().sum(dim=1) for part in self._differences(near, a, c)])
+            if self.setting.floor == 0:
+                values.masked_fill_(values <= self.same, 0.0)
+            squared[near[0], near[1]] = values.to(squared.dtype)
+        if single and self._is_wide(float(squared.min())):
+            return None, None
+        return squared, near
 
     def _fill_own(self, values: Tensor, a: int, c: int, fill: float) -> Tensor:
         """Overwrite the left-out diagonal of the tile that starts at (a, c)."""
@@ -122,35 +138,21 @@ class _Walk:
             values.diagonal(offset + a - c).fill_(fill)
         return values
 
-    def _is_coarse(self, least: float, scale: float) -> bool:
-        power = self.setting.power
-        if least < self.setting.near(torch.float32) * scale or least <= 0:
-            return True
+    def _is_wide(self, least: float) -> bool:
+        """Whether values and weights leave the range of float32."""
         least = max(least, self.setting.floor)
-        span = (power / 2 + 1) * max(abs(math.log2(least)) if least < math.inf else 0.0, 2.0)
-        return span > _WIDE
-
-    def _by_differences(self, squared: Tensor, bound: float, a: int, c: int) -> Tensor:
-        """Put exact values where ``squared`` is at most ``bound``; returns these places [2, K]."""
-        places = (squared <= bound).nonzero().T
-        exact = [part.square().sum(dim=1) for part in self._differences(places, a, c)]
-        if exact:
-            values = torch.cat(exact)
-            if self.setting.floor == 0:
-                values.masked_fill_(values <= self.same, 0.0)
-            squared[places[0], places[1]] = values
-        return places
+        if not 0 < least < math.inf:
+            return least == 0
+        return (self.setting.power / 2 + 1) * max(abs(math.log2(least)), 2.0) > _WIDE
 
     def _differences(self, places: Tensor, a: int, c: int) -> Any:
         step = max(1, _CHUNK // self.one.given.shape[1])
         for part in torch.split(places, step, dim=1):
-            if part.shape[1]:
-                yield self.one.given[a + part[0]].double() - self.two.given[c + part[1]].double()
+            yield self.one.given[a + part[0]].double() - self.two.given[c + part[1]].double()
 
     def _add(
         self,
         squared: Tensor,
-        least: float,
         near: Tensor | None,
         rows: Tensor,
         right: Tensor,
@@ -159,7 +161,7 @@ class _Walk:
         a, b, c, d = block
         setting = self.setting
         mirrored = self.symmetric and a != c
-        floored = squared < setting.floor if least < setting.floor else None
+        floored = squared < setting.floor if float(squared.min()) < setting.floor else None
         if floored is not None:
             squared.clamp_(min=setting.floor)
         k = setting.value(squared)
@@ -172,7 +174,7 @@ class _Walk:
         if floored is not None:
             w.masked_fill_(floored, 0.0)
         to_down = self.down is not None and (mirrored or not self.symmetric)
-        if near is not None and near.shape[1]:
+        if near is not None:
             weights = w[near[0], near[1]]
             w[near[0], near[1]] = 0
             start = 0
@@ -295,7 +297,7 @@ def riesz_energy(
         A 0-dim float64 tensor, differentiable in ``x``; twice for at most 1024 rows (second derivatives come
         from a Gram matrix in float64, whose smallest distances are rough).
 
-    Cost: N^2 / 2 pairs; O(N D) memory. Value and gradient take one pass. Sets with many near pairs cost up
+    Cost: N^2 / 2 pairs; O(N D) memory. Value and gradient take one pass. Sets with many near pairs cost two
     to three times as much (float64), and D operations more for each pair that is taken by differences.
     """
     n = len(x)

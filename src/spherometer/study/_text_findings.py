@@ -122,7 +122,10 @@ def _paper_setting(
 def _pretrained(
     document: dict[str, Any], best: Best, right: dict[str, Array | None]
 ) -> dict[str, str] | None:
-    """The measured point: is the encoder that is better also lower in both numbers?"""
+    """The measured point: is the encoder that is better also farther to the lower left of the plane?
+
+    Uniformity is taken relative to the dimension, because the dimensions differ.
+    """
     first, trained = best.get("Pretrained all-MiniLM-L6-v2"), _trained(best)
     if first is None or not trained:
         return None
@@ -130,17 +133,30 @@ def _pretrained(
     pair = compare_rows(first, second, right, 1)
     if pair is None:
         return None
-    by_key = {trial["key"]: trial["metrics"] for trial in document["trials"]}
-    parts, lower = [], True
-    for name, label in (("alignment", "alignment"), ("normalized_uniformity", "normalized uniformity")):
-        own, other = (by_key[row["key"]][name]["value"] for row in (first, second))
-        lower = lower and own < other
-        parts.append(f"{label} {own:.3f} against {other:.3f}")
-    claim = (
-        "A large pretrained encoder (MiniLM), better than all of these, is also lower in both alignment and "
-        "normalized uniformity."
-    )
+    places = {
+        trial["key"]: (
+            trial["metrics"]["alignment"]["value"],
+            trial["metrics"]["normalized_uniformity"]["value"],
+        )
+        for trial in document["trials"]
+        if trial["metrics"] and not trial["collapsed"] and trial["family"] != "untrained"
+    }
+    own = places.pop(first["key"], None)
+    if own is None or not places:
+        return None
+    above = sum(other[0] > own[0] and other[1] > own[1] for other in places.values())
+    below = sum(other[0] < own[0] and other[1] < own[1] for other in places.values())
+    more_aligned = sum(other[0] > own[0] for other in places.values())
+    more_uniform = sum(other[1] > own[1] for other in places.values())
     verdict = judge(*pair[1:])
-    if verdict == "shown" and not lower:
-        verdict = "not shown"
-    return make_finding(claim, verdict, f"{', '.join(parts)}. {spoken_pair(first, second, pair, SPEECH)}")
+    if verdict == "shown" and not (below == 0 and above > 0):
+        verdict = "not shown" if below else "unclear"
+    num = len(places)
+    return make_finding(
+        "A large pretrained encoder (MiniLM), better than all of these, lies farther to the lower left than "
+        "they do: lower in both numbers than some, and none is lower in both than it.",
+        verdict,
+        f"Alignment {own[0]:.3f}, lower than {more_aligned} of {num} trained encoders that did not collapse; "
+        f"normalized uniformity {own[1]:.3f}, lower than {more_uniform}; lower in both than {above}; {below} "
+        f"lower in both than it. {spoken_pair(first, second, pair, SPEECH)}",
+    )

@@ -180,12 +180,14 @@ def hub_encoder(
             "nothing is downloaded, and no code from elsewhere runs", f"'hf:{path}'",
             "Download the model first, for instance with: hf download NAME --local-dir DIR",
         )  # fmt: skip
+    from safetensors import SafetensorError
+
     transformers = _checks.extra("transformers", "text", "build_encoder")
     with torch.random.fork_rng(devices=[]):  # weights that the files lack are drawn from the global generator
         torch.manual_seed(seed)
         try:
             model = transformers.AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             _checks.refuse(
                 InputError, "build_encoder", "name", "be 'hf:' and a directory with a model of transformers",
                 "its configuration and its model.safetensors are read",

@@ -26,6 +26,8 @@ from spherometer.training._loop import Clock, Step, steps
 from spherometer.training._machine import Machine
 from spherometer.training._methods import build_method
 from spherometer.training._state import pack, unpack
+from training_run import INT, TERM, Setting, differing, left, temporaries
+from zygote import Zygote
 
 NUM, BATCH, STEPS = 21, 5, 10  # four batches an epoch, of 6, 5, 5 and 5 samples: two and a half epochs
 
@@ -173,3 +175,48 @@ class TestEveryStep:
         resumed = Run(RECIPES["queue"])
         resumed.learner.load_state(state)
         assert [result(step) for step in resumed.go()] != wanted[5:]
+
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory):
+    with Zygote(tmp_path_factory.mktemp("zygote"), "training_run:warm") as started:
+        yield started
+
+
+QUEUE = "[method]\nqueue = 700\nmomentum = 0.9\n"
+
+
+class TestCommand:
+    """`spherometer train`, ended by signals and started again, leaves what one undisturbed run leaves."""
+
+    def compare(self, setting: Setting, *interruptions: list[Any], **options: Any) -> None:
+        """Each interruption: the step after which a signal comes, the signal, and the rank that gets it."""
+        whole, cut = setting.directory / "whole", setting.directory / "cut"
+        setting.run(whole, **options)
+        for step, number, *only in interruptions:
+            rank = only[0] if only else None
+            children = setting.run(cut, stops=[[step, number]], only=rank, expect=128 + number, **options)
+            assert f"interrupted after step {step}, which is saved" in children[0].err
+            assert not (cut / "results.json").exists()
+        setting.run(cut, **options)
+        assert not differing(left(whole), left(cut))
+        assert not temporaries(cut)
+
+    def test_dropout_within_an_epoch_at_its_end_and_in_the_next_step(self, tmp_path, zygote):
+        setting = Setting(zygote, tmp_path, "[run]\nseed = 3\n")
+        self.compare(setting, [3, TERM], [5, INT], [6, TERM], dropout=True)
+
+    def test_a_queue_with_workers(self, tmp_path, zygote):
+        self.compare(Setting(zygote, tmp_path, QUEUE + "[run]\nworkers = 2\n"), [1, TERM], [12, INT])
+
+    def test_two_processes_of_which_one_gets_the_signal(self, tmp_path, zygote):
+        setting = Setting(zygote, tmp_path, QUEUE, world=2, steps=9)
+        self.compare(setting, [4, TERM, 1], [6, INT, 0], dropout=True)
+
+    def test_two_processes_supervised_with_workers(self, tmp_path, zygote):
+        more = '[method]\nname = "supervised"\n[run]\nworkers = 1\n'
+        self.compare(Setting(zygote, tmp_path, more, world=2, steps=8), [5, TERM])
+
+    def test_a_cached_batch(self, tmp_path, zygote):
+        more = '[method]\nname = "nt_xent"\n[run]\ncached_batch = 130\n[optimizer]\nname = "lars"\n'
+        self.compare(Setting(zygote, tmp_path, more, steps=7), [2, TERM], dropout=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -38,7 +39,13 @@ class Child:
         return self.code
 
     def wait(self, seconds: float = 100) -> int:
-        return wait_for(self.poll, seconds, lambda: f"it runs on; it said: {self.out}{self.err}")
+        return wait_for(self.poll, seconds, lambda: f"it runs on; it said: {self.where()}")
+
+    def where(self) -> str:
+        """What it said, and where it is now."""
+        self.kill(signal.SIGUSR1)
+        time.sleep(0.5)
+        return self.out + self.err
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         if self.poll() is None:
@@ -46,16 +53,22 @@ class Child:
 
 
 class Zygote:
-    """``with Zygote(directory, "torch") as zygote: child = zygote.start("module", "function", 1, 2)``."""
+    """``with Zygote(directory, "torch") as zygote: child = zygote.start("module", "function", 1, 2)``.
+
+    Args:
+        directory: for what the children print.
+        modules: imported once, before any fork; of "module:function" the function is called too.
+    """
 
     def __init__(self, directory: Path, *modules: str) -> None:
         self._directory, self._children = directory, 0
+        path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__)), *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
         )
 
     def ask(self, question: dict[str, Any]) -> Any:
@@ -106,7 +119,10 @@ def command(arguments: list[str]) -> int:
 
 def _serve(modules: list[str]) -> None:
     for name in modules:
-        importlib.import_module(name)
+        module, _, function = name.partition(":")
+        made = importlib.import_module(module)
+        if function:
+            getattr(made, function)()
     running: set[int] = set()
     for line in iter(sys.stdin.readline, ""):
         question = json.loads(line)
@@ -135,6 +151,7 @@ def _become(question: dict[str, Any]) -> None:
     os.environ.update(question["env"])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell had it ignored
     os.setsid()
+    faulthandler.register(signal.SIGUSR1)
     sys.exit(getattr(importlib.import_module(module), function)(*arguments))
 
 

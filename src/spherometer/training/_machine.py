@@ -21,6 +21,7 @@ from spherometer import _checks
 from spherometer.errors import InputError
 
 _TIMEOUT = timedelta(minutes=10)  # of one exchange between processes: a dead one is noticed by then
+_LEFT: list[Any] = []  # the process group of the last run
 
 
 class _Network(nn.Module):
@@ -120,6 +121,9 @@ class Machine:
             return
         accelerator, self._accelerator = self._accelerator, None
         self._tracks = False
+        # Whoever lets go of a group last waits for its threads. DDP would do so holding the lock of the
+        # interpreter, which those threads may want: seen as a run that was over and never ended.
+        _LEFT[:] = [torch.distributed.group.WORLD] if torch.distributed.is_initialized() else []
         accelerator.end_training()  # trackers and process group
         from accelerate.state import AcceleratorState
 

@@ -128,8 +128,8 @@ def test_refusals():
          "encoder."),
         (InputError, lambda: RankMe().update(nan),
          "RankMe.update: z must be finite, because NaN or infinity in one row spoils every pair with it. "
-         'Got 2 of 2 rows with NaN or infinity, the first is row 0. Remove them, or pass nan="drop" to leave them '
-         "out."),
+         'Got 2 of 2 rows with NaN or infinity, the first is row 0. Remove them, or pass nan="drop" to leave '
+         "them out."),
     ]:  # fmt: skip
         with pytest.raises(error) as caught:
             call()

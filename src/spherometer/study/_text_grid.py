@@ -86,7 +86,7 @@ def protocol(quick: bool, corpus: str) -> TextProtocol:
     """The shared settings; how long to train and how many texts to judge by, so that all takes minutes."""
     if quick:
         recipe = StudyRecipe(epochs=6, batch_size=128, learning_rate=5e-3)
-        return TextProtocol(recipe, corpus, 6000, 300, 1000, 500, 800)
+        return TextProtocol(recipe, corpus, 6000, 200, 800, 300, 600)
     recipe = StudyRecipe(epochs=8, batch_size=256, learning_rate=5e-3)
     return TextProtocol(recipe, corpus, 1_000_000, 1000, 4000, 2000, 4000)
 

@@ -160,4 +160,5 @@ def test_two_processes_give_the_value_of_one(tmp_path):
             assert found[split] == pytest.approx(alone, rel=1e-13), (rank, split)
         assert len(found["errors"]) == 2
         assert found["errors"][0].startswith("Uniformity.compute: state must hold at least 2 rows")
+        assert found["any_rank"] == [True, False, True]  # how callbacks stop all ranks together
         assert found["after"] < -1  # the rows were kept, and the metric works on

@@ -8,6 +8,7 @@ import torch
 from torch import distributed
 
 from spherometer.errors import UndefinedError
+from spherometer.integrations._callbacks import any_rank
 from spherometer.integrations.torchmetrics import Alignment, EffectiveRank, RankMe, Uniformity
 
 SPLITS = {"even": [6, 6], "uneven": [7, 5], "lopsided": [11, 1], "one_empty": [12, 0]}
@@ -52,6 +53,7 @@ def main() -> None:
     metric.update(torch.eye(3))
     found["after"] = float(metric.compute())
     found["errors"] = errors
+    found["any_rank"] = [any_rank(on, torch.device("cpu")) for on in (rank == 1, False, True)]
     with open(out, "w") as file:
         json.dump(found, file)
     distributed.barrier()

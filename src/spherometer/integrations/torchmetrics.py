@@ -52,8 +52,8 @@ class Alignment(_Metric):  # type: ignore[misc]
         sides = _alignment.checked_pairs(
             "Alignment.update", x, y, self.alpha, normalize=self.normalize, nan=self.nan
         )
-        rows = [side.rows.detach() for side in sides]
-        distances = _alignment.pair_distances(*rows, self.alpha, normalize=self.normalize)
+        first, second = (side.rows.detach() for side in sides)
+        distances = _alignment.pair_distances(first, second, self.alpha, normalize=self.normalize)
         self.total += distances.sum()
         self.count += len(distances)
 

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from spherometer import plots as plots
     from spherometer import probes as probes
     from spherometer import sphere as sphere
+    from spherometer._alarms import Alarm as Alarm
     from spherometer._citation import citation as citation
     from spherometer._measure import measure as measure
+    from spherometer._monitor import Monitor as Monitor
     from spherometer._relation import Relation as Relation
     from spherometer._relation import performance_relation as performance_relation
     from spherometer._results import Evaluation as Evaluation
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from spherometer.metrics import cross_uniformity as cross_uniformity
     from spherometer.metrics import effective_rank as effective_rank
     from spherometer.metrics import expected_uniformity as expected_uniformity
+    from spherometer.metrics import hyperspherical_energy as hyperspherical_energy
     from spherometer.metrics import minimum_uniformity as minimum_uniformity
     from spherometer.metrics import neighbor_purity as neighbor_purity
     from spherometer.metrics import normalized_uniformity as normalized_uniformity
@@ -42,6 +45,7 @@ _METRICS = (
     "cross_uniformity",
     "effective_rank",
     "expected_uniformity",
+    "hyperspherical_energy",
     "minimum_uniformity",
     "neighbor_purity",
     "normalized_uniformity",
@@ -54,9 +58,10 @@ _METRICS = (
 )
 _RESULTS = ("Evaluation", "Measurement")
 _RELATION = ("Relation", "performance_relation")
+_MONITOR = ("Alarm", "Monitor")
 _NAMESPACES = ("losses", "plots", "probes", "sphere")
 
-__all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_NAMESPACES, "citation", "errors", "measure"))
+__all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_NAMESPACES, "citation", "errors", "measure"))
 
 
 def __getattr__(name: str) -> Any:
@@ -68,6 +73,8 @@ def __getattr__(name: str) -> Any:
         import spherometer._results as module
     elif name in _RELATION:
         import spherometer._relation as module
+    elif name in _MONITOR:
+        import spherometer._monitor as module
     elif name == "measure":
         import spherometer._measure as module
     elif name == "citation":

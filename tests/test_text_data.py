@@ -201,6 +201,14 @@ class TestTables:
             "it, or raise skip_bad.",
         )
 
+    def test_an_open_quote_is_never_skipped(self, tmp_path):
+        path = written(tmp_path / "p.csv", 'a,b\none,"two\nthree,four\n')
+        refused(
+            lambda: open_text_pairs(path, skip_bad=9),
+            "open_text_pairs: path must hold two texts in every line, because pairs of texts are read from "
+            f"it. Got {path}, line 2: unexpected end of data. Pass another file.",
+        )
+
     def test_bad_files(self, tmp_path):
         (tmp_path / "p.tsv").write_bytes(b"a\tb\none\t\xff\n")
         refused(

@@ -110,8 +110,8 @@ def _rows(path: Path, content: str) -> Iterator[tuple[int, Row | _BadLineError]]
         except StopIteration:
             return
         except csv.Error as error:
-            yield number, _BadLineError(str(error))
-            return  # where the next row begins is not known
+            what = f"{path}, line {number}: {error}"  # and where the next row begins is not known
+            _refuse("hold two texts in every line", what, _FIX)
         if not fields:
             continue
         fields = [field.rstrip("\r") for field in fields]

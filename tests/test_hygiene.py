@@ -16,10 +16,12 @@ LAYERS = {
     3: {"metrics", "_results", "_citation"},
     4: {"losses", "_relation", "_selection", "_alarms", "_readings"},
     5: {"_measure", "_compare", "_select", "_monitor"},
-    6: {"stores", "data", "probes", "plots"},
+    6: {"stores", "probes", "plots"},
+    6.5: {"data"},  # training sets may lie in the files that stores read
     7: {"training", "report", "integrations"},
     8: {"study"},
-    9: {"cli", "__main__"},
+    9: {"cli"},
+    10: {"__main__"},
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 HEAVY = (

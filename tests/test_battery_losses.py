@@ -190,3 +190,27 @@ def test_autocast_and_global_generator(loss):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(loss.call(x, y), wanted)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("loss", [each for each in LOSSES if each.name != "CombinedLoss"], ids=str)
+def test_gather_is_agreed_and_checked(loss):
+    """Every loss but the sum of others takes it; one process sees no difference."""
+    thing = getattr(sm.losses, loss.name)
+    assert inspect.signature(thing).parameters["gather"].default == "auto"
+    sides = views()[: 2 if loss.uses_second_view else 1]
+    labels = {"labels": [i % 2 for i in range(8)]} if loss.labelled else {}
+    if inspect.isclass(thing):
+        found = thing(gather=False)(*sides, **labels)
+        assert "gather=False" in repr(thing(gather=False))
+    else:
+        found = thing(*sides, gather=False, **labels)
+    assert torch.equal(found, loss.call(*views()))
+    for bad, shown in ((True, "True"), (None, "None"), ("no", "'no'")):
+        call = lambda bad=bad: (
+            thing(gather=bad) if inspect.isclass(thing) else thing(*sides, gather=bad, **labels)
+        )
+        assert refused(call, InputError) == (
+            f'{loss.name}: gather must be "auto" or False, because a loss is taken over the rows of all '
+            f'ranks, or of one rank alone. Got {shown}. Pass gather="auto", or gather=False in calls '
+            "that only some ranks make."
+        )

@@ -7,6 +7,9 @@ import json
 import os
 import shlex
 import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,7 +141,7 @@ def _name(settings: Recipe) -> str:
 
 
 def _run(settings: Recipe, out: Path, device: str, probe: bool, as_json: bool) -> int:
-    from spherometer.training import TrainingFailed, run_training
+    from spherometer.training import ProcessLost, TrainingFailed, run_training
 
     talks = os.environ.get("RANK", "0") == "0"
 
@@ -148,12 +151,14 @@ def _run(settings: Recipe, out: Path, device: str, probe: bool, as_json: bool) -
 
     try:
         if talks:
-            with Progress("train") as progress:
+            with Progress("train") as progress, _warnings_as_lines(say):
                 ending = run_training(settings, out, device=device, probe=probe, progress=progress, say=say)
         else:
-            ending = run_training(settings, out, device=device, probe=probe)
+            with _warnings_as_lines(say):
+                ending = run_training(settings, out, device=device, probe=probe)
     except TrainingFailed as error:
-        say(str(error).removeprefix("train: "))
+        if talks or isinstance(error, ProcessLost):
+            typer.echo(str(error), err=True)
         raise SystemExit(1) from None
     if not talks:
         return ending.exit_code
@@ -169,6 +174,24 @@ def _run(settings: Recipe, out: Path, device: str, probe: bool, as_json: bool) -
     else:
         _show(ending.results, out)
     return 0
+
+
+@contextmanager
+def _warnings_as_lines(say: Callable[[str], None]) -> Iterator[None]:
+    """Our own warnings as lines for people; those of others as they are."""
+    from spherometer.training import DamagedCheckpointWarning
+
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *more: Any, **others: Any) -> None:
+            if issubclass(category, DamagedCheckpointWarning):
+                say(str(message))
+            else:
+                shown(message, category, *more, **others)
+
+        warnings.showwarning = show
+        yield
 
 
 def _show(results: dict[str, Any], out: Path) -> None:

@@ -1,6 +1,9 @@
 """Training: encoders, recipes, the loop, and encoders as files."""
 
 from spherometer.training._alexnet import SmallAlexNet as SmallAlexNet
+from spherometer.training._checkpoints import Checkpoint as Checkpoint
+from spherometer.training._checkpoints import Checkpoints as Checkpoints
+from spherometer.training._checkpoints import DamagedCheckpointWarning as DamagedCheckpointWarning
 from spherometer.training._conv import ConvEncoder as ConvEncoder
 from spherometer.training._encoder import Encoded as Encoded
 from spherometer.training._encoder import Encoder as Encoder
@@ -26,6 +29,7 @@ from spherometer.training._recipe import Recipe as Recipe
 from spherometer.training._recipe import RunRecipe as RunRecipe
 from spherometer.training._resnet import ResNet18 as ResNet18
 from spherometer.training._resnet import ResNet50 as ResNet50
+from spherometer.training._run import ProcessLost as ProcessLost
 from spherometer.training._run import TrainingFailed as TrainingFailed
 from spherometer.training._run import run_training as run_training
 from spherometer.training._text import BagOfEmbeddings as BagOfEmbeddings

@@ -34,10 +34,15 @@ from spherometer.training._toml import differences, recipe_to_dict, write_recipe
 from spherometer.training._watch import Watch
 
 SCHEMA = "spherometer.train/1"
+_LOST = ("gloo", "NCCL", "onnection", "imed out")  # what exchanges with the dead say
 
 
 class TrainingFailed(SpherometerError):
     """The loss became NaN or infinite; the last checkpoint is from before."""
+
+
+class ProcessLost(TrainingFailed):
+    """Another process of the run ended or no longer answers."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +172,8 @@ def run_training(
 
     Raises:
         InputError: unusable data, settings, or a directory with a different run.
-        TrainingFailed: the loss became NaN or infinite, before any weight changed by it.
+        TrainingFailed: the loss became NaN or infinite, before any weight changed by it; or (ProcessLost)
+            another process is gone.
     """
     out = Path(out)
     ended = finished(out, recipe, probe)
@@ -262,14 +268,20 @@ def _train(
     every = keep.every_steps or run.clock.per_epoch
     with Interruption() as interruption:
         try:
+            if run.saved < 0:
+                run.save()  # so that there is always one
             for step in steps(learner, views, recipe, run.clock, interruption=interruption):
                 run.note(step)
                 progress(*_how_far(run.clock, step))
                 if step.done % every == 0:
                     run.save()
+            run.save()
         except LossNotFinite as error:
             raise TrainingFailed(_words(error, run)) from None
-        run.save()
+        except RuntimeError as error:
+            if machine.world == 1 or not any(word in str(error) for word in _LOST):
+                raise
+            raise ProcessLost(_lost(error, run)) from error
     code = interruption.exit_code
     return encoder, Ending(None, learner.steps, code), run
 
@@ -285,11 +297,21 @@ def _how_far(clock: Clock, step: Step) -> tuple[int, int, str]:
 
 def _words(error: LossNotFinite, run: _Run) -> str:
     terms = ", ".join(f"{name} {value:g}" for name, value in error.terms.items())
-    kept = f"the checkpoint of step {run.saved} is kept" if run.saved >= 0 else "there is no checkpoint yet"
     return (
         f"train: the loss must stay finite, because the weights follow it. Got {error.value} in step "
-        f"{run.learner.steps + 1}{f' ({terms})' if terms else ''}; {kept}. "
-        "Lower the learning rate, or clip the gradient."
+        f"{run.learner.steps + 1}{f' ({terms})' if terms else ''}; the checkpoint of step {run.saved} is "
+        "kept. Lower the learning rate, or clip the gradient."
+    )
+
+
+def _lost(error: RuntimeError, run: _Run) -> str:
+    machine = run.machine
+    other = f"rank {1 - machine.rank}" if machine.world == 2 else f"one of the {machine.world} processes"
+    return (
+        "train: every process must stay alive, because all exchange numbers in every step. Got no answer "
+        f"from {other} in step {run.learner.steps + 1} ({' '.join(str(error).split())[-160:]}); "
+        f"the checkpoint of step {run.saved} is kept. See what that process said, and start all "
+        "with the same command."
     )
 
 

@@ -21,15 +21,15 @@ from spherometer.losses._queue import MemoryQueue, check_queue, check_sides, row
 
 def _alignment(views: Sequence[Tensor], rows: _ranks.Rows, alpha: float) -> Tensor:
     """Mean of the alpha-th power of the distance over rows and pairs of views, float64."""
-    sums = []
+    powers = []
     for x, y in itertools.combinations(views, 2):
         squared = (x - y).square().sum(dim=1).double()
         if alpha != 2:
             same = squared == 0  # the power has no finite derivative there; the distance's is taken as 0
             power = squared.masked_fill(same, 1.0).pow(alpha / 2)
             squared = power.masked_fill(same, 0.0)
-        sums.append(squared.sum())
-    return rows.mean(sums[0] if len(sums) == 1 else torch.stack(sums).sum(), rows.total * len(sums))
+        powers.append(squared)
+    return rows.average(powers[0] if len(powers) == 1 else torch.stack(powers), len(powers))
 
 
 def _uniformity(views: Sequence[Tensor], rows: _ranks.Rows, t: float | Tensor) -> Tensor:

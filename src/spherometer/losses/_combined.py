@@ -23,7 +23,7 @@ class CombinedLoss(nn.Module):
 
     Args:
         parts: a sequence of (weight, loss) with weights >= 0, not all 0, and modules called as
-            ``loss(z1, z2)`` or ``loss(z)``.
+            ``loss(z1, z2)`` or ``loss(z)``. ``gather=`` and ``queue=`` are settings of each.
 
     ``terms`` holds the detached parts of the last call: the unweighted value of each loss under its name
     (``align_uniform``, ``info_nce``, ``nt_xent``, otherwise its class), and its own terms as

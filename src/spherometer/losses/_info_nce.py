@@ -30,9 +30,9 @@ def _cosines(x: Tensor, y: Tensor) -> Tensor:
     return cosine
 
 
-def _sum_loss(rest: Tensor, positive: Tensor) -> Tensor:
-    """Sum of log(1 + exp(rest - positive)), accurate everywhere (softplus turns linear at 20)."""
-    return -functional.logsigmoid(positive - rest).sum()
+def _log_likelihoods(rest: Tensor, positive: Tensor) -> Tensor:
+    """-log(1 + exp(rest - positive)), accurate everywhere (softplus turns linear at 20)."""
+    return functional.logsigmoid(positive - rest)
 
 
 def _scale(function: str, temperature: float | Tensor) -> float | Tensor:
@@ -83,7 +83,7 @@ def _info_nce(
         rows = _ranks.spread(function, _views.on_sphere(views), settings.gather, min_rows=2)
         every = rows.every.unbind()
         own = every if rows.world == 1 else rows.own.unbind()
-        losses, positives = [], []
+        likelihoods, positives = [], []
         for v, w in itertools.combinations(range(len(views)), 2):
             positive = _cosines(own[v], own[w]) * scale
             if rows.world == 1:
@@ -92,11 +92,11 @@ def _info_nce(
                 there, _ = pairs.masked_logsumexp(own[v], every[w], scale, skip=(rows.start,))
                 back, _ = pairs.masked_logsumexp(own[w], every[v], scale, skip=(rows.start,))
                 both = there, back
-            losses.append(_sum_loss(torch.stack(both), positive))
-            positives.append(positive.detach().sum())
-        count = rows.total * len(losses)
-        loss = rows.mean(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), 2 * count)
-        positive = rows.mean(positives[0] if len(positives) == 1 else torch.stack(positives).sum(), count)
+            likelihoods.append(_log_likelihoods(torch.stack(both), positive))
+            positives.append(positive.detach())
+        num = len(positives)
+        loss = -rows.average(likelihoods[0] if num == 1 else torch.stack(likelihoods), 2 * num)
+        positive = rows.average(positives[0] if num == 1 else torch.stack(positives), num)
     return _views.result(loss, views[0]), _terms(loss, positive, rows.total)
 
 
@@ -111,8 +111,8 @@ def _info_nce_with(
         queries, keys = z.unbind()
         positive = _cosines(queries, keys) * scale
         rest, _ = pairs.masked_logsumexp(queries, others, scale)
-        loss = rows.mean(_sum_loss(rest, positive), rows.total)
-        positive = rows.mean(positive.detach().sum(), rows.total)
+        loss = -rows.average(_log_likelihoods(rest, positive))
+        positive = rows.average(positive.detach())
     return _views.result(loss, views[0]), _terms(loss, positive, 1 + len(others))
 
 
@@ -131,9 +131,9 @@ def _nt_xent(
         else:
             positives = _all_positives(z) * scale
             rest = _without_each(negatives, positives)
-        loss = rows.mean(_sum_loss(rest, positives), rows.total * num_views * (num_views - 1))
-        num_positives = rows.total * (1 if num_views == 2 else num_views * (num_views - 1))
-        positive = rows.mean(positives.detach().sum(), num_positives)
+        num = num_views * (num_views - 1)  # rows and positives of a sample
+        loss = -rows.average(_log_likelihoods(rest, positives), num)
+        positive = rows.average(positives.detach(), 1 if num_views == 2 else num)
     terms = _terms(loss, positive, num_views * rows.total - 1)
     return _views.result(loss, views[0]), terms
 

@@ -77,6 +77,12 @@ class Rows:
             return row_sum / count
         return _Mean.apply(row_sum, self.world, count)  # type: ignore[no-any-return, no-untyped-call]
 
+    def average(self, values: Tensor, num: int = 1) -> Tensor:
+        """The mean of ``values``, ``num`` for each row, over the rows of all ranks, as ``mean`` gives it."""
+        if self.world == 1:
+            return values.mean()
+        return self.mean(values.sum(), num * self.total)
+
     def log_sum(self, log_s: Tensor) -> Tensor:
         """Log of the sum over ranks of exp(log_s) (any shape, element by element).
 

@@ -225,7 +225,8 @@ def _render(document: dict[str, Any], vectors: dict[str, bytes]) -> str:
     contents = _contents(document)
     missing = dict.fromkeys(_FIGURES)
     contents["figures"] = missing | {name: _page.image(svg) for name, svg in vectors.items()}
-    contents["numbers"] = {name: place for place, name in enumerate(vectors, 1)}
+    shown = [name for name in _FIGURES if name in vectors or name == "plane"]  # there always is a plane
+    contents["numbers"] = {name: place for place, name in enumerate(shown, 1)}
     return _page.fill(_words.words_of(document["study"]).template, contents)
 
 

@@ -57,7 +57,8 @@ class Monitor:
     * ``norm_mean``, ``norm_p05``, ``norm_median``, ``norm_p95`` of the rows as they come, ``norm_trend``: log
       of the growth of the median since the reading before, ``norm_ratio``: median at the first reading after
       the warm-up / median now;
-    * ``effective_rank`` of the unit rows, ``rank_share`` = (effective_rank - 1) / (min(N, D) - 1);
+    * ``effective_rank`` of the unit rows, ``rank_share`` = log(effective_rank) / log(min(N, D)), the
+      entropy of the spectrum as a share of the largest;
     * ``distinct_points``: 1 / (probability that two rows drawn with replacement are the same point), the same
       being a squared distance below 1 % of the mean one (8 degrees for the uniform law); ``distinct_share``:
       divided by what as many rows of the uniform law in ``effective_rank`` dimensions would give;
@@ -75,9 +76,11 @@ class Monitor:
 
     * ``min_spread`` (complete_collapse): .01 is a mean cosine of .99, two features 8 degrees apart, and
       bounds uniformity above -t * .02; the uniform law has spread 1 in any D.
-    * ``min_rank_share`` (dimensional_collapse): .1, a tenth of the way from one direction to all. Features
-      even over k of D directions have effective rank near k, and N independent uniform points about
-      .80 min(N, D) or more (the least at N = D), so that finite N alone never comes near it.
+    * ``min_rank_share`` (dimensional_collapse): 1/3, fewer directions than the cube root of all: 5 of 128,
+      3 of 32. Features even over k of D directions have effective rank near k, and N independent uniform
+      points about .80 min(N, D) or more (the least at N = D), so that finite N alone never comes near it. A
+      tenth of all directions would be too strict: the uniform law in 13 dimensions has 87 % of the
+      uniformity of that in 128, and long runs of contrastive losses on ten classes do end there.
     * ``min_distinct_share`` (cluster_collapse): .1, one distinct point where the uniform law has ten. k equal
       clusters have k distinct points; the expected number comes from the area of a cap.
     * ``min_norm_ratio`` (norm_blow_up): .1. The gradient of a loss that normalises falls as 1 / norm, so ten
@@ -123,7 +126,7 @@ class Monitor:
         warmup: int = 100,
         patience: int = 2,
         min_spread: float | None = 0.01,
-        min_rank_share: float | None = 0.1,
+        min_rank_share: float | None = 1 / 3,
         min_distinct_share: float | None = 0.1,
         min_norm_ratio: float | None = 0.1,
         min_pair_gap: float | None = 0.1,

@@ -106,7 +106,7 @@ def _shape(x: Tensor, spread: float) -> dict[str, float]:
     most = min(n, d)
     return {
         "effective_rank": rank,
-        "rank_share": (rank - 1) / (most - 1) if most > 1 else 1.0,
+        "rank_share": math.log(rank) / math.log(most) if most > 1 else 1.0,
         "distinct_points": distinct,
         "distinct_share": distinct / expected,
     }

@@ -71,7 +71,6 @@ def test_what_a_run_writes(recipe, capsys):
     assert set(results["metrics"]["values"]) >= {"alignment", "uniformity", "effective_rank"}
     assert sorted(path.name for path in Path("out/checkpoints").glob("step_*")) == [
         "step_00000000",
-        "step_00000000",
         "step_00000002",
         "step_00000004",
     ]

@@ -27,15 +27,14 @@ from spherometer.stores import sweep_temporaries, write_directory
 from spherometer.training._checkpoints import Checkpoints, DamagedCheckpointWarning
 from spherometer.training._interrupt import Interruption, on_first_rank
 from spherometer.training._state import capture_rng, pack, restore_rng, unpack
-from zygote import Child, Zygote, wait_for
+from zygote import Child, shared, wait_for
 
 FILES = ("tensors.safetensors", "state.json", "manifest.json")
 
 
 @pytest.fixture(scope="module")
-def zygote(tmp_path_factory):
-    with Zygote(tmp_path_factory.mktemp("zygote"), "checkpoint_writer") as started:
-        yield started
+def zygote():
+    return shared()
 
 
 def same(a: Any, b: Any) -> bool:
@@ -594,6 +593,15 @@ class TestKills:
         assert names(tmp_path) == ["both", "only"]
 
 
+@pytest.fixture
+def _listening():
+    """SIGINT as on a terminal; a shell ignores it for what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_listening")
 class TestInterruption:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_is_a_request(self, number, code):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -16,13 +17,12 @@ import pytest
 
 from spherometer.training._checkpoints import Checkpoints
 from training_run import INT, TERM, Setting, differing, left, temporaries
-from zygote import Child, Zygote, wait_for
+from zygote import Child, Zygote, shared, wait_for
 
 
 @pytest.fixture(scope="module")
-def zygote(tmp_path_factory):
-    with Zygote(tmp_path_factory.mktemp("zygote"), "training_run:warm") as started:
-        yield started
+def zygote():
+    return shared()
 
 
 class Program:
@@ -111,7 +111,7 @@ class TestKill:
         assert not differing(left(whole), left(out))
 
     def test_ten_kills_lose_nothing(self, tmp_path, zygote):
-        self.chain(Setting(zygote, tmp_path, steps=40), 10, 2)
+        self.chain(Setting(zygote, tmp_path, steps=30), 10, 1)
 
     @pytest.mark.nightly
     def test_a_hundred_kills_lose_nothing(self, tmp_path, zygote):
@@ -129,11 +129,11 @@ class TestKill:
 
 
 class TestSignals:
-    @pytest.mark.parametrize("number", [TERM, INT])
-    def test_a_real_program_with_workers_stops_saved_and_says_how_to_go_on(self, tmp_path, zygote, number):
+    @pytest.mark.parametrize(("number", "fresh"), [(TERM, True), (INT, False)])
+    def test_stops_saved_and_says_how_to_go_on(self, tmp_path, zygote, number, fresh):
         setting = Setting(zygote, tmp_path, "[run]\nworkers = 2\n", steps=5000)
         out = tmp_path / "with space"
-        program = Program(setting.arguments(out))
+        program = Program(setting.arguments(out)) if fresh else setting.start(out)[0]
         when(out, 3, program)
         workers = children_of(program.pid)
         assert len(workers) == 2
@@ -169,11 +169,11 @@ class TestSignals:
         assert newest(out) == 2
         assert "Traceback" not in child.err
 
-    def test_random_moments(self, tmp_path, zygote):
-        setting = Setting(zygote, tmp_path, steps=5000)
-        draw = random.Random(0)
-        out = tmp_path / "out"
-        for number in (INT, TERM, INT):
+    def random_moments(self, setting: Setting, num: int) -> None:
+        """Interrupt a run ``num`` times; every time the checkpoint is that of the last step of the log."""
+        draw = random.Random(num)
+        out = setting.directory / "out"
+        for number in itertools.islice(itertools.cycle((INT, TERM)), num):
             before = newest(out)
             (child,) = setting.start(out)
             when(out, max(before, 0) + 1, child)
@@ -181,6 +181,13 @@ class TestSignals:
             child.kill(number)
             assert child.wait() == 128 + number
             assert newest(out) == lines(out)[-1] > before
+
+    def test_two_random_moments(self, tmp_path, zygote):
+        self.random_moments(Setting(zygote, tmp_path, steps=5000), 2)
+
+    @pytest.mark.nightly
+    def test_a_hundred_random_moments(self, tmp_path, zygote):
+        self.random_moments(Setting(zygote, tmp_path, steps=50000), 100)
 
 
 def one_line(child: Child, start: str) -> str:

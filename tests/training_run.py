@@ -170,6 +170,7 @@ def left(out: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return {
         "step": found.step,
+        "score": found.score,
         "tensors": tensors,
         "state": _without_times(found.state),
         "log": _without_times(lines),

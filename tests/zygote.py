@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
+import functools
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -99,6 +103,16 @@ class Zygote:
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+
+
+@functools.cache
+def shared() -> Zygote:
+    """One for all tests of this process, with all that any child needs."""
+    directory = Path(tempfile.mkdtemp(prefix="zygote-"))
+    made = Zygote(directory, "checkpoint_writer", "training_run:warm")
+    atexit.register(shutil.rmtree, directory)
+    atexit.register(made.__exit__)
+    return made
 
 
 def wait_for(ready: Any, seconds: float, words: Any = lambda: "it never happened") -> Any:

@@ -144,6 +144,7 @@ def _run(settings: Recipe, out: Path, device: str, probe: bool, as_json: bool) -
     from spherometer.training import ProcessLost, TrainingFailed, run_training
 
     talks = os.environ.get("RANK", "0") == "0"
+    command = shlex.join(["spherometer", *sys.argv[1:]])
 
     def say(words: str) -> None:
         if talks:
@@ -160,10 +161,12 @@ def _run(settings: Recipe, out: Path, device: str, probe: bool, as_json: bool) -
         if talks or isinstance(error, ProcessLost):
             typer.echo(str(error), err=True)
         raise SystemExit(1) from None
+    except (KeyboardInterrupt, SystemExit):  # before the first step, or after the last one
+        say(f"interrupted; what is saved stays, and the same command goes on: {command}")
+        raise
     if not talks:
         return ending.exit_code
     if ending.exit_code:
-        command = shlex.join(["spherometer", *sys.argv[1:]])
         say(f"interrupted after step {ending.steps}, which is saved; the same command goes on: {command}")
         raise SystemExit(ending.exit_code)
     assert ending.results is not None
@@ -179,13 +182,11 @@ def _run(settings: Recipe, out: Path, device: str, probe: bool, as_json: bool) -
 @contextmanager
 def _warnings_as_lines(say: Callable[[str], None]) -> Iterator[None]:
     """Our own warnings as lines for people; those of others as they are."""
-    from spherometer.training import DamagedCheckpointWarning
-
     with warnings.catch_warnings():
         shown = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *more: Any, **others: Any) -> None:
-            if issubclass(category, DamagedCheckpointWarning):
+            if category.__module__.startswith("spherometer."):
                 say(str(message))
             else:
                 shown(message, category, *more, **others)

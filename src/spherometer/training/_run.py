@@ -70,7 +70,7 @@ class _Run:
     say: Callable[[str], None]
     log: RunLog | None = None
     saved: int = -1
-    losses: list[float] = field(default_factory=list)  # since the last checkpoint
+    losses: list[float] = field(default_factory=list)  # since the last checkpoint that was due
 
     def resume(self) -> None:
         """Take the state of the newest checkpoint, if there is one."""
@@ -86,7 +86,7 @@ class _Run:
             self.clock = Clock(len(self.views), self.recipe.run, state["seconds"])
             if self.watch is not None and state["watch"] is not None:
                 self.watch.load_state(state["watch"])
-            self.saved = self.learner.steps
+            self.saved, self.losses = self.learner.steps, state["losses"]
             if self.machine.is_main:
                 self.say(f"going on after step {self.saved}")
         on_first_rank(
@@ -106,24 +106,31 @@ class _Run:
         if changed:
             refuse_other(self.out, changed)
 
-    def save(self) -> None:
-        """Write a checkpoint; the processes wait for each other."""
+    def save(self, *, due: bool = True) -> None:
+        """Write a checkpoint; the processes wait for each other.
+
+        One that an interruption asks for is not ``due``: it keeps the losses so far and has no score.
+        """
         if self.saved == self.learner.steps:
             return
+        score = sum(self.losses) / len(self.losses) if self.losses and due else None
+        self.losses = [] if due else self.losses
         machine = self.machine
-        on_first_rank(self._write, rank=machine.rank, world=machine.world, device=machine.device)
-        self.saved, self.losses = self.learner.steps, []
+        on_first_rank(
+            lambda: self._write(score), rank=machine.rank, world=machine.world, device=machine.device
+        )
+        self.saved = self.learner.steps
 
-    def _write(self) -> None:
+    def _write(self, score: float | None) -> None:
         state = {
             "learner": self.learner.state(),
             "recipe": recipe_to_dict(self.recipe),
             "data": self.views.fingerprint(),
             "world": self.machine.world,
             "seconds": self.clock.seconds,
+            "losses": self.losses,
             "watch": None if self.watch is None else self.watch.state(),
         }
-        score = sum(self.losses) / len(self.losses) if self.losses else None
         self.store.save(self.learner.steps, *pack(state), score=score)
 
     def note(self, step: Step) -> None:
@@ -275,7 +282,7 @@ def _train(
                 progress(*_how_far(run.clock, step))
                 if step.done % every == 0:
                     run.save()
-            run.save()
+            run.save(due=interruption.signal is None)
         except LossNotFinite as error:
             raise TrainingFailed(_words(error, run)) from None
         except RuntimeError as error:

@@ -32,7 +32,10 @@ class PairedViews(Protocol):
     Only the length and the call are needed where no worker processes read.
     """
 
-    labels: Tensor | None
+    @property
+    def labels(self) -> Tensor | None:
+        """[N] int64 in 0 ... C - 1, or None."""
+        ...
 
     def __len__(self) -> int:
         """N."""

@@ -31,6 +31,8 @@ format: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev  ## ratios against pdist, cdist and full matrices; dated results
 	$(BIN)/python benchmarks/uniformity.py --out benchmarks/results
 	$(BIN)/python benchmarks/info_nce.py --out benchmarks/results
+	$(BIN)/python benchmarks/losses_more.py --out benchmarks/results
+	$(BIN)/python benchmarks/monitor.py --out benchmarks/results
 
 nightly: $(VENV)/installed-dev  ## what is too long for every day
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -m "nightly or not nightly" --timeout 3600

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import resource
@@ -42,6 +44,8 @@ def warm() -> None:
 
     sklearn.datasets.load_digits()
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    with contextlib.redirect_stderr(io.StringIO()):
+        main(["train", "--steps", "none"])  # parses and refuses
 
 
 def train(arguments: list[str], stops: list[list[int]], dropout: bool = False) -> int:

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import faulthandler
 import functools
+import gc
 import importlib
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,7 @@ def wait_for(ready: Any, seconds: float, words: Any = lambda: "it never happened
     end = time.monotonic() + seconds
     while (result := ready()) is None:
         assert time.monotonic() < end, words()
-        time.sleep(0.01)
+        time.sleep(0.02)
     return result
 
 
@@ -137,6 +139,7 @@ def _serve(modules: list[str]) -> None:
         made = importlib.import_module(module)
         if function:
             getattr(made, function)()
+    gc.freeze()  # children share the memory
     running: set[int] = set()
     for line in iter(sys.stdin.readline, ""):
         question = json.loads(line)
@@ -166,7 +169,17 @@ def _become(question: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell had it ignored
     os.setsid()
     faulthandler.register(signal.SIGUSR1)
-    sys.exit(getattr(importlib.import_module(module), function)(*arguments))
+    try:
+        code = getattr(importlib.import_module(module), function)(*arguments)
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()  # as at any end of Python; taking all modules apart would last longer than a run
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

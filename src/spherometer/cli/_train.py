@@ -60,6 +60,12 @@ def train(
     temperature: Annotated[
         float | None, typer.Option(help="Of the contrastive losses [default: 0.5].")
     ] = None,
+    align_weight: Annotated[float | None, typer.Option(help="Of the alignment term [default: 1].")] = None,
+    uniform_weight: Annotated[
+        float | None, typer.Option(help="Of uniformity or energy [default: 1].")
+    ] = None,
+    t: Annotated[float | None, typer.Option("--t", help="Of uniformity [default: 2].")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Power of the alignment [default: 2].")] = None,
     queue: Annotated[int | None, typer.Option(help="Keys of a momentum encoder that are kept.")] = None,
     momentum: Annotated[float | None, typer.Option(help="Of the momentum encoder, such as 0.99.")] = None,
     cached_batch: Annotated[
@@ -98,6 +104,10 @@ def train(
         ("encoder", "dim"): dim,
         ("method", "name"): loss,
         ("method", "temperature"): temperature,
+        ("method", "align_weight"): align_weight,
+        ("method", "uniform_weight"): uniform_weight,
+        ("method", "t"): t,
+        ("method", "alpha"): alpha,
         ("method", "queue"): queue,
         ("method", "momentum"): momentum,
         ("optimizer", "name"): optimizer,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spherometer import _checks, losses
 from spherometer.errors import InputError
-from spherometer.training._recipe import LossRecipe, MethodRecipe
+from spherometer.training._recipe import LABELLED, LossRecipe, MethodRecipe
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class _WithHead(nn.Module):
 
 
 def build_loss(recipe: LossRecipe, queue: losses.MemoryQueue | None = None) -> nn.Module:
-    """The loss module of a recipe."""
+    """The loss module of a recipe; a method of energy gets the alignment that the energy lacks."""
     if recipe.name == "align_uniform":
         intra_batch = recipe.intra_batch if isinstance(recipe, MethodRecipe) else True
         weights = recipe.align_weight, recipe.uniform_weight
@@ -259,7 +259,11 @@ def build_loss(recipe: LossRecipe, queue: losses.MemoryQueue | None = None) -> n
     if recipe.name == "decoupled_uniformity":
         return losses.DecoupledUniformityLoss(recipe.t)
     if recipe.name == "hyperspherical_energy":
-        return losses.HypersphericalEnergyLoss(recipe.power)
+        energy = losses.HypersphericalEnergyLoss(recipe.power)
+        if not isinstance(recipe, MethodRecipe):
+            return energy
+        alignment = losses.AlignUniformLoss(1.0, 0.0, recipe.alpha, recipe.t)
+        return losses.CombinedLoss([(recipe.align_weight, alignment), (recipe.uniform_weight, energy)])
     assert isinstance(recipe, MethodRecipe)
     return losses.CombinedLoss([(part.weight, build_loss(part)) for part in recipe.parts])
 
@@ -279,7 +283,7 @@ def build_method(
     Raises:
         InputError: it needs classes, and the data have none.
     """
-    labelled = recipe.name in ("sup_con", "supervised")
+    labelled = recipe.name in LABELLED
     if labelled and labels is None:
         _checks.refuse(
             InputError,

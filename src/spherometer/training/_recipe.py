@@ -19,6 +19,7 @@ METHODS = (
     "combined",
     "supervised",
 )
+LABELLED = ("sup_con", "supervised")  # methods that draw samples of a class together
 PARTS = tuple(name for name in METHODS if name not in ("sup_con", "combined", "supervised"))
 QUEUED = ("align_uniform", "info_nce")  # methods that can take keys from a momentum encoder's queue
 
@@ -121,10 +122,14 @@ class EncoderRecipe:
 class LossRecipe:
     """One loss, with the parameters of all of them; each takes those that it has.
 
+    The energy repels and knows no pairs. As the method of a run, hyperspherical_energy therefore is
+    ``align_weight * alignment + uniform_weight * energy``. Among the parts of "combined" it is the energy
+    alone, times ``weight``, and a part of align_uniform with ``uniform_weight = 0`` can align.
+
     Args:
         name: which loss.
         weight: in a combination.
-        align_weight, uniform_weight, alpha: of align_uniform.
+        align_weight, uniform_weight, alpha: of align_uniform, and of hyperspherical_energy as a method.
         t: of align_uniform and decoupled_uniformity.
         temperature: of info_nce, nt_xent and sup_con.
         power: of hyperspherical_energy.

@@ -268,7 +268,7 @@ def _train(
 
     on_first_rank(open_store, rank=machine.rank, world=machine.world, device=machine.device)
     store = opened[0] if opened else Checkpoints(out / "checkpoints", writer=False)
-    watch = Watch(recipe.monitor.every, encoder, say) if recipe.monitor.every and machine.is_main else None
+    watch = Watch(recipe, encoder, say) if recipe.monitor.every and machine.is_main else None
     run = _Run(recipe, out, machine, views, learner, clock, store, watch, say)
     run.resume()
     machine.start_trackers(_flat(recipe_to_dict(recipe)))

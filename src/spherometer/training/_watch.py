@@ -14,20 +14,23 @@ from torch import Tensor, nn
 
 from spherometer._monitor import Monitor
 from spherometer.training._loop import Step
+from spherometer.training._recipe import LABELLED, Recipe
 
 
 class Watch:
     """A ``Monitor`` of a run.
 
     Args:
-        every: steps between readings.
+        recipe: says how many steps lie between readings, and by its method whether classes come together:
+            few distinct points are no collapse then.
         encoder: its ``head``, if it has one, gives rows whose length means something.
         say: told every alarm, once.
     """
 
-    def __init__(self, every: int, encoder: nn.Module, say: Callable[[str], None]) -> None:
+    def __init__(self, recipe: Recipe, encoder: nn.Module, say: Callable[[str], None]) -> None:
         self.alarms: list[dict[str, Any]] = []
-        self._monitor = Monitor(every=every)
+        more: dict[str, Any] = {"min_distinct_share": None} if recipe.method.name in LABELLED else {}
+        self._monitor = Monitor(every=recipe.monitor.every, **more)
         self._say = say
         self._rows: Tensor | None = None
         head = getattr(encoder, "head", None)

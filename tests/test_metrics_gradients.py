@@ -24,6 +24,10 @@ def sides(metric, num=7, dim=3):
 @every_metric
 @pytest.mark.parametrize("dim", [1, 3, 5])
 def test_gradcheck(metric, dim):
+    if metric.distinct_rows and dim == 1:  # the circle's two points: three rows cannot all differ
+        with pytest.raises(sm.errors.UndefinedError):
+            metric.function(*sides(metric, dim=dim))
+        return
     assert gradcheck(metric.function, sides(metric, dim=dim))
 
 
@@ -57,7 +61,7 @@ def test_alignment_where_two_sides_coincide(alpha):
     assert gradcheck(lambda alpha: sm.alignment(x.detach(), y, alpha=alpha), (power,))
 
 
-@every_metric
+@pytest.mark.parametrize("metric", [each for each in DIFFERENTIABLE if not each.distinct_rows], ids=str)
 def test_collapsed_and_duplicated_rows_have_a_finite_gradient(metric):
     for rows in (torch.ones(6, 4), normal(3, 4).float()[[0, 0, 1, 1, 2, 2]]):
         features = tuple(each.clone().requires_grad_() for each in metric.inputs(rows, rows))

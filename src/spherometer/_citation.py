@@ -94,6 +94,12 @@ _LIU = """@inproceedings{liu2018learning,
   volume    = {31},
   year      = {2018}
 }"""
+_MOCO = """@inproceedings{he2020momentum,
+  title     = {Momentum Contrast for Unsupervised Visual Representation Learning},
+  author    = {He, Kaiming and Fan, Haoqi and Wu, Yuxin and Xie, Saining and Girshick, Ross},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year      = {2020}
+}"""
 _OURS = """@software{spherometer,
   title  = {Spherometer},
   author = {{The Spherometer developers}},
@@ -132,6 +138,7 @@ _SOURCES = {
     "hyperspherical_energy_loss": _LIU,
     "HypersphericalEnergyLoss": _LIU,
     "CombinedLoss": _OURS,
+    "MemoryQueue": _MOCO,
     "spherometer": _OURS,
 }
 

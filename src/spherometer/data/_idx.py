@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import zlib
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spherometer import _checks
-from spherometer.errors import InputError
+from spherometer.data._damage import check_labels, refuse_file
 from spherometer.stores._numpy import _opened
 
 _UNSIGNED_BYTE = 0x08
@@ -20,11 +19,6 @@ _GZIP = b"\x1f\x8b"
 _MAX_BYTES = 16 << 30
 _MAX_RATIO = 1100  # deflate cannot shrink further than 1032 times
 _BLOCK = 1 << 20
-
-
-def refuse_file(path: Path, must: str, because: str, got: str, fix: str = "Download it again") -> NoReturn:
-    """Refuse a data file in the house grammar."""
-    _checks.refuse(InputError, "read", f"file {str(path)!r}", must, because, got, fix)
 
 
 class _Plain:
@@ -159,15 +153,3 @@ def read_idx_pair(images: Path, labels: Path, *, num_classes: int = 10) -> tuple
         )
     check_labels(labels, classes, num_classes)
     return pixels.unsqueeze(1), classes.to(torch.int64)
-
-
-def check_labels(path: Path, labels: Tensor, num_classes: int) -> None:
-    """Refuse class numbers that the set does not have."""
-    if len(labels) and int(labels.max()) >= num_classes:
-        row = int(labels.argmax())
-        refuse_file(
-            path,
-            f"hold labels from 0 to {num_classes - 1}",
-            f"the set has {num_classes} classes",
-            f"{int(labels[row])} in row {row}",
-        )

@@ -28,20 +28,22 @@ def data_dir_of(data_dir: str | Path | None) -> Path:
 def directories(name: str, usual: Iterable[str], data_dir: str | Path | None) -> list[Path]:
     """Where files of the set ``name`` may lie, in the order in which they are looked for.
 
-    In the data directory's sub-directories ``name`` and ``usual``, in itself, and where a package of the
-    system puts them.
+    In the data directory's sub-directories ``name`` and ``usual``, in itself when it was given for this set
+    (files of different sets have the same names), and where a package of the system puts them.
     """
     root = data_dir_of(data_dir)
+    itself = () if data_dir is None else (root,)
     system = (Path(part) for part in SYSTEM.get(name, ()))
-    return [root / name, *(root / part for part in usual), root, *system]
+    return [root / name, *(root / part for part in usual), *itself, *system]
 
 
 def find(files: Iterable[str], places: Iterable[Path]) -> list[Path] | None:
-    """The paths in the first place that has all ``files`` (as they are called, or with .gz), or None."""
+    """The paths in the first place that has all ``files`` (IDX files also with .gz), or None."""
     for place in places:
         found = []
         for file in files:
-            path = next((p for p in (place / file, place / f"{file}.gz") if p.is_file()), None)
+            ways = (file, f"{file}.gz") if file.endswith("-ubyte") else (file,)
+            path = next((place / way for way in ways if (place / way).is_file()), None)
             if path is None:
                 break
             found.append(path)

@@ -194,10 +194,13 @@ def _warnings_as_lines(say: Callable[[str], None]) -> Iterator[None]:
     """Our own warnings as lines for people; those of others as they are."""
     with warnings.catch_warnings():
         shown = warnings.showwarning
+        said: set[str] = set()
 
         def show(message: Warning | str, category: type[Warning], *more: Any, **others: Any) -> None:
             if category.__module__.startswith("spherometer."):
-                say(str(message))
+                if str(message) not in said:
+                    say(str(message))
+                said.add(str(message))
             else:
                 shown(message, category, *more, **others)
 

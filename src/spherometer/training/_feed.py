@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spherometer.errors import SpherometerError
 from spherometer.training._machine import Machine
 from spherometer.training._methods import Batch
 
@@ -21,7 +22,10 @@ class _Stored(torch.utils.data.Dataset[Any]):
 
     def __getitems__(self, wanted: tuple[int, Tensor]) -> tuple[int, Tensor, Any]:
         epoch, index = wanted
-        return epoch, index, self.views.load(index)
+        try:
+            return epoch, index, self.views.load(index)
+        except SpherometerError as error:  # it is raised where people see it as one line
+            return epoch, index, error
 
 
 class Feed:
@@ -61,7 +65,10 @@ class Feed:
             pin_memory=self._machine.device.type == "cuda",
             generator=torch.Generator().manual_seed(self._seed),
         )
-        yield from loader
+        for epoch, index, loaded in loader:
+            if isinstance(loaded, SpherometerError):
+                raise loaded
+            yield epoch, index, loaded
 
     def _batch(self, epoch: int, index: Tensor, loaded: Any) -> Batch:
         device = self._machine.device

@@ -16,6 +16,7 @@ from spherometer import data
 from spherometer._measure import measure
 from spherometer._version import __version__
 from spherometer.errors import InputError, SpherometerError
+from spherometer.training._begin import Probed, open_views
 from spherometer.training._encoder import Encoder, encode
 from spherometer.training._loop import PairedViews
 from spherometer.training._probing import probe_encoder
@@ -27,19 +28,11 @@ _MEASURED_EPOCH = 2**31  # views that no training step sees
 
 def _held_out(recipe: Recipe, views: PairedViews) -> tuple[Any, str]:
     """The test part as the views of training, if the data have one."""
-    wanted = recipe.data
-    if wanted.part == "auto":
+    if recipe.data.part == "auto":
         try:
-            return data.open_data(
-                wanted.name,
-                views=wanted.views,
-                size=wanted.size,
-                seed=recipe.run.seed,
-                data_dir=wanted.data_dir,
-                part="test",
-            ), "test"
+            return open_views(recipe, part="test"), "test"
         except SpherometerError:
-            pass  # no such part: a directory, an array
+            pass  # no such part, or not enough of it
     return views, "train"
 
 
@@ -64,18 +57,12 @@ def measured(encoder: Encoder, recipe: Recipe, views: PairedViews, device: torch
     return {"part": part, "num": len(x), "values": found, "message": None}
 
 
-def probed(encoder: Encoder, untrained: Encoder, recipe: Recipe, device: torch.device) -> dict[str, Any]:
-    """Linear and nearest-neighbour accuracy of the encoder, the one it started from, and the raw pixels.
-
-    Raises:
-        InputError: the data have no labelled training and test parts.
-    """
-    wanted = recipe.data
-    clean = data.open_parts(wanted.name, wanted.data_dir)
-    parts = data.open_parts(wanted.name, wanted.data_dir, views=wanted.views, size=wanted.size)
+def probed(encoder: Encoder, untrained: Encoder, parts: Probed, device: torch.device) -> dict[str, Any]:
+    """Linear and nearest-neighbour accuracy of the encoder, the one it started from, and the raw pixels."""
+    seen, clean = parts
     return {
-        "trained": probe_encoder(encoder, parts.train, parts.test, device=device),
-        "untrained": probe_encoder(untrained.to(device), parts.train, parts.test, device=device),
+        "trained": probe_encoder(encoder, seen.train, seen.test, device=device),
+        "untrained": probe_encoder(untrained.to(device), seen.train, seen.test, device=device),
         "raw_pixels": probe_encoder(None, clean.train, clean.test, device=device),
     }
 

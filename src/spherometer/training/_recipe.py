@@ -72,6 +72,8 @@ class DataRecipe:
         data_dir: where downloaded data sets are.
         part: of the data set; "auto": the one that trains encoders.
         skip_bad: samples that may be unreadable.
+        image, label: columns of a data set of Hugging Face, arrays of a .npz file; label: also of texts.
+        left, right: columns of a table of pairs of texts.
     """
 
     name: str = "digits"
@@ -80,11 +82,16 @@ class DataRecipe:
     data_dir: str | None = None
     part: str = "auto"
     skip_bad: int = 0
+    image: str | None = None
+    label: str | None = None
+    left: str | None = None
+    right: str | None = None
 
     def __post_init__(self) -> None:
         _text("data.name", self.name)
         _text("data.views", self.views)
-        _text("data.data_dir", self.data_dir, optional=True)
+        for name in ("data_dir", "image", "label", "left", "right"):
+            _text(f"data.{name}", getattr(self, name), optional=True)
         _text("data.part", self.part)
         _optional("data.size", self.size)
         _checks.whole("Recipe", "data.skip_bad", self.skip_bad, at_least=0)

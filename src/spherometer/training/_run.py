@@ -12,20 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from spherometer import _checks, data
+from spherometer import _checks
 from spherometer.errors import InputError, SpherometerError
 from spherometer.stores import sweep_temporaries, write_file
+from spherometer.training._begin import Probed, open_probed, open_views, start_encoder
 from spherometer.training._checkpoints import Checkpoints
 from spherometer.training._encoder import Encoder
-from spherometer.training._encoders import build_encoder
 from spherometer.training._files import save_encoder
 from spherometer.training._finish import measured, probed, versions
 from spherometer.training._interrupt import Interruption, on_first_rank
 from spherometer.training._learner import Learner, LossNotFinite
 from spherometer.training._logging import RunLog
-from spherometer.training._loop import Clock, PairedViews, Step, check_enough, steps
+from spherometer.training._loop import Clock, PairedViews, Step, steps
 from spherometer.training._machine import Machine, open_machine
 from spherometer.training._methods import build_method
 from spherometer.training._recipe import Recipe
@@ -170,7 +168,7 @@ def run_training(
         recipe: all numbers.
         out: directory of this run alone.
         device: "auto", "cpu", "cuda", ...
-        probe: also probe the encoder, the untrained one, and the raw pixels.
+        probe: also probe the encoder, the untrained one, and the raw pixels; data without parts are refused.
         progress: called with (done, total, words): steps, or seconds when only minutes bound the run.
         say: called with a line for people.
 
@@ -187,6 +185,7 @@ def run_training(
     if ended is not None:
         return ended
     views = open_views(recipe)
+    parts = open_probed(recipe) if probe else None
     machine = open_machine(
         device, recipe.run.precision, trackers=recipe.log.trackers, directory=out / "trackers"
     )
@@ -196,47 +195,10 @@ def run_training(
         machine.close()
     if ending.exit_code or not machine.is_main:
         return ending
-    results = _results(run, encoder, probe, say)
+    results = _results(run, encoder, parts, say)
     content = json.dumps(results, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
     write_file(out / "results.json", content)
     return Ending(results, ending.steps)
-
-
-def open_views(recipe: Recipe) -> PairedViews:
-    """The data of a recipe."""
-    wanted = recipe.data
-    more: dict[str, Any] = {"skip_bad": wanted.skip_bad} if wanted.skip_bad else {}
-    views: Any = data.open_data(
-        wanted.name,
-        views=wanted.views,
-        size=wanted.size,
-        seed=recipe.run.seed,
-        data_dir=wanted.data_dir,
-        part=wanted.part,
-        **more,
-    )
-    check_enough(views)
-    found: PairedViews = views
-    return found
-
-
-def start_encoder(recipe: Recipe, views: PairedViews) -> Encoder:
-    """The untrained encoder of a recipe, made for these data."""
-    sample = views(0, torch.arange(2))[0]
-    wanted = recipe.encoder
-    options: dict[str, Any] = {
-        "head": wanted.head,
-        "hidden": wanted.hidden,
-        "stem": wanted.stem,
-        "width": wanted.width,
-        "norm": wanted.norm,
-    }
-    if sample.is_floating_point():
-        options |= {"channels": sample.shape[1], "size": tuple(sample.shape[2:])}
-    else:
-        options["vocabulary"] = getattr(views, "vocabulary", None)
-    name = ("conv" if sample.is_floating_point() else "bag") if wanted.name == "auto" else wanted.name
-    return build_encoder(name, dim=wanted.dim, seed=recipe.run.seed, **options)
 
 
 def _train(
@@ -322,7 +284,7 @@ def _lost(error: RuntimeError, run: _Run) -> str:
     )
 
 
-def _results(run: _Run, encoder: Encoder, probe: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def _results(run: _Run, encoder: Encoder, parts: Probed | None, say: Callable[[str], None]) -> dict[str, Any]:
     recipe, device = run.recipe, run.machine.device
     encoder.eval()
     notes = {"recipe": recipe_to_dict(recipe), "steps": run.learner.steps}
@@ -347,9 +309,9 @@ def _results(run: _Run, encoder: Encoder, probe: bool, say: Callable[[str], None
         "metrics": measured(encoder, recipe, run.views, device),
         "alarms": [] if run.watch is None else run.watch.alarms,
     }
-    if probe:
+    if parts is not None:
         say("probing the encoder, the untrained one, and the raw pixels")
-        results["probes"] = probed(encoder, start_encoder(recipe, run.views), recipe, device)
+        results["probes"] = probed(encoder, start_encoder(recipe, run.views), parts, device)
     return results
 
 

@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 # uv is much faster than pip; it does not read pip's find-links setting by itself
 UV := UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+# the tests start many processes: where Python may not keep its bytecode, it is made once, at installation
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 INPUTS := pyproject.toml constraints.txt src/spherometer/_version.py
 
 .PHONY: demo test check format bench nightly clean
@@ -47,7 +49,7 @@ $(VENV)/installed-train: $(INPUTS) | $(BIN)/uv
 	@touch $@
 
 $(VENV)/installed-dev: $(INPUTS) | $(BIN)/uv
-	$(UV) -e '.[train,lightning,text,hf,dev]'
+	$(UV) $(COMPILE) -e '.[train,lightning,text,hf,dev]'
 	@touch $@ $(VENV)/installed-train
 
 clean:

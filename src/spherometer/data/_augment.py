@@ -10,18 +10,49 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
 from spherometer import _checks
 from spherometer.data import _colour, _crops
 from spherometer.data._draws import Draws
-from spherometer.errors import InputError
+from spherometer.errors import InputError, ShapeError
 
 # where each change finds its numbers among those of one view; fixed, so that no change moves another's
 _CROP, _FLIP, _ANGLE, _JITTER, _GREY, _BLUR, _ERASE, _NUM_SLOTS = 0, 22, 23, 24, 33, 34, 36, 41
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _refuse(name: str, must: str, because: str, got: Any, example: str) -> NoReturn:
+    _checks.refuse(
+        InputError, "Augmentation", name, must, because, repr(got)[:80], f"Pass for instance {name}={example}"
+    )
+
+
+def _is_row(value: Any, num: int) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == num
+
+
+def _lies(value: Any, low: float, high: float) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value) and low <= value <= high
+
+
+def _check_range(name: str, value: Any, most: float) -> None:
+    if not (_is_row(value, 2) and all(_lies(end, 0, most) for end in value) and 0 < value[0] <= value[1]):
+        bound = "" if math.isinf(most) else f", at most {most:g}"
+        must = f"be (lowest, highest) with 0 < lowest <= highest{bound}"
+        _refuse(name, must, "a number between them is drawn for each image", value, "(0.5, 1.0)")
+
+
+def _check_normalisation(mean: Any, std: Any) -> None:
+    if mean is None and std is None:
+        return
+    alike = all(isinstance(part, (tuple, list)) and part for part in (mean, std)) and len(mean) == len(std)
+    if not alike or not all(_lies(s, -math.inf, math.inf) for s in (*mean, *std)) or min(std) <= 0:
+        must = "come together, one finite number for each channel, std above 0"
+        _refuse("mean, std", must, "pixels become (pixel - mean) / std", (mean, std), "(0.5,), (0.25,)")
 
 
 @dataclass(frozen=True)
@@ -30,7 +61,10 @@ class Augmentation:
 
     Every number is drawn per image from ``Draws`` at (seed, epoch, index, view), and the changes are applied
     to the whole batch, each with one parameter for each image; cropping, mirroring and turning are one
-    bilinear sampling. A value of 0 or None leaves a change out.
+    bilinear sampling. A value of 0 or None leaves a change out. kornia changes colours and blurs.
+
+    Deviation from the papers, whose code resizes with PIL: boxes end between pixels, and a box larger than
+    the view is not smoothed before it is sampled.
 
     Attributes:
         name: of the preset.
@@ -63,12 +97,50 @@ class Augmentation:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            if not _is_row(self.size, 2):
+                _refuse(
+                    "size", "be a height and a width, or None", "views have two sides", self.size, "(32, 32)"
+                )
+            for side in self.size:
+                _checks.whole("Augmentation", "size", side)
+        for name, most in (("scale", 1.0), ("ratio", math.inf), ("sigma", math.inf), ("erased", 1.0)):
+            value = getattr(self, name)
+            if value is not None or name != "scale":
+                _check_range(name, value, most)
+        for name in ("flip", "jitter_chance", "grey", "blur", "erase"):
+            if not _lies(getattr(self, name), 0, 1):
+                _refuse(name, "lie in [0, 1]", "it is a chance", getattr(self, name), "0.5")
+        if not _lies(self.rotation, 0, 180):
+            _refuse("rotation", "lie in [0, 180]", "it is an angle in degrees", self.rotation, "10")
+        if not (_is_row(self.jitter, 4) and all(_lies(s, 0, math.inf) for s in self.jitter)) or (
+            self.jitter[3] > 0.5
+        ):
+            must = "hold four finite numbers of at least 0, the last at most 0.5"
+            because = (
+                "they are strengths of brightness, contrast, saturation and hue, and half a turn is every hue"
+            )
+            _refuse("jitter", must, because, self.jitter, "(0.4, 0.4, 0.4, 0.1)")
+        _check_normalisation(self.mean, self.std)
+
     def settings(self) -> dict[str, Any]:
         """Everything that decides what a view is, JSON-able."""
         return asdict(self)
 
     def view(self, images: Tensor, draws: Draws, index: Tensor) -> Tensor:
         """One view of ``images`` [B, C, H, W] (float, in [0, 1]), the rows ``index`` [B] of the set."""
+        self._check(images)
+        if index.shape != images.shape[:1]:
+            _checks.refuse(
+                ShapeError,
+                "Augmentation.view",
+                "index",
+                "have shape [B], one row number for each image",
+                "the numbers of a view are drawn by it",
+                f"shape {tuple(index.shape)} for {len(images)} images",
+                "Pass the row numbers that these images have in their set",
+            )
         numbers = draws.uniform(index.to(images.device), _NUM_SLOTS)
         images = self._moved(images, numbers)
         if self.grey_first:
@@ -83,10 +155,23 @@ class Augmentation:
 
     def still(self, images: Tensor) -> Tensor:
         """``images`` [B, C, H, W] without any random change: resized, cut to the centre, normalised."""
+        self._check(images)
         size = self.size or (images.shape[-2], images.shape[-1])
         if size != tuple(images.shape[-2:]):
             images = _crops.resized(images, size)
         return self._normalised(images)
+
+    def _check(self, images: Tensor) -> None:
+        channels = images.shape[1] if images.ndim == 4 else 0
+        if not images.is_floating_point() or not channels:
+            must, because = "have shape [B, C, H, W] and hold floating-point numbers", "colours lie in [0, 1]"
+        elif channels != 1 and self.mean is not None and channels != len(self.mean):
+            must, because = f"have 1 or {len(self.mean)} channels", "mean and std are those of each channel"
+        else:
+            return
+        got = f"shape {tuple(images.shape)}, dtype {images.dtype}".replace("torch.", "")
+        fix = "Convert stored images with .float() / 255, or choose views without mean and std"
+        _checks.refuse(ShapeError, "Augmentation", "images", must, because, got, fix)
 
     def _moved(self, images: Tensor, numbers: Tensor) -> Tensor:
         height, width = images.shape[-2:]

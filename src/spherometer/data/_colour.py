@@ -76,14 +76,19 @@ def greyed(images: Tensor, numbers: Tensor, chance: float) -> Tensor:
 def blurred(images: Tensor, numbers: Tensor, chance: float, sigma: tuple[float, float]) -> Tensor:
     """Blur some images with a Gaussian of sigma uniform in ``sigma`` pixels; ``numbers`` is [B, 2].
 
-    The kernel is a tenth of the side wide (odd, at least 3), as in SimCLR.
+    The kernel is a tenth of the side wide (odd, at least 3) and has sum 1, as in SimCLR; at the border the
+    image is mirrored about the centre of its last pixel.
     """
     rows = (numbers[:, 0] < chance).nonzero()[:, 0]
     if not len(rows):
         return images
     width = max(3, min(images.shape[-2:]) // 10 // 2 * 2 + 1)
     amount = (sigma[0] + (sigma[1] - sigma[0]) * numbers[rows, 1]).to(images.dtype)
+    again = rows.repeat(2) if len(rows) == 1 else rows  # a single plane is added up in another order
+    sigmas = amount.expand(len(again)) if len(rows) == 1 else amount
+    found = _kornia("filters").gaussian_blur2d(
+        images[again], (width, width), sigmas[:, None].expand(-1, 2).contiguous()
+    )
     images = images.clone()
-    blur = _kornia("filters").gaussian_blur2d
-    images[rows] = blur(images[rows], (width, width), amount[:, None].expand(-1, 2).contiguous())
+    images[rows] = found[: len(rows)]
     return images

@@ -16,6 +16,7 @@ from spherometer.errors import InputError
 from spherometer.stores._numpy import _opened
 
 _BLOCK = 1 << 20
+_MAX_BYTES = 1 << 30  # of a file that is read whole; the largest, CIFAR-100's, has 153 MB
 
 
 def refuse_file(path: Path, must: str, because: str, got: str, fix: str = "Download it again") -> NoReturn:
@@ -23,13 +24,15 @@ def refuse_file(path: Path, must: str, because: str, got: str, fix: str = "Downl
     _checks.refuse(InputError, "read", f"file {str(path)!r}", must, because, got, fix)
 
 
-def check_labels(path: Path, labels: Tensor, num_classes: int) -> None:
-    """Refuse class numbers that the set does not have."""
-    if len(labels) and int(labels.max()) >= num_classes:
-        row = int(labels.argmax())
+def check_labels(path: Path, labels: Tensor, num_classes: int, *, first: int = 0) -> None:
+    """Refuse class numbers other than ``first`` ... ``first + num_classes - 1``."""
+    last = first + num_classes - 1
+    wrong = ((labels < first) | (labels > last)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
         refuse_file(
             path,
-            f"hold labels from 0 to {num_classes - 1}",
+            f"hold labels from {first} to {last}",
             f"the set has {num_classes} classes",
             f"{int(labels[row])} in row {row}",
         )
@@ -40,6 +43,9 @@ def read_records(path: Path, num_bytes: int, what: str) -> NDArray[np.uint8]:
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         check_records(path, size, num_bytes, what)
+        if size > _MAX_BYTES:
+            most = f"hold at most {_MAX_BYTES // num_bytes} {what}"
+            refuse_file(path, most, "it is read whole", f"{size // num_bytes}")
         flat, at = np.empty(size, dtype=np.uint8), 0
         while at < size:
             num = file.readinto(flat.data[at : at + _BLOCK])  # type: ignore[attr-defined]

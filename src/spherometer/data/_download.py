@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import socket
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ from spherometer.stores import sweep_temporaries
 _BLOCK = 1 << 20
 _SECONDS = 30
 MAX_MEMBER_BYTES = 4 << 30
+_ELSEWHERE = "Get the data elsewhere, and pass their directory as data_dir"
 
 
 @dataclass(frozen=True)
@@ -136,14 +139,15 @@ def _alone(download: Download, directory: Path) -> Iterator[None]:
     """Wait for other processes that download into the directory; remove what dead ones left."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".download.lock").open("w")
     except OSError as error:
         _refuse_disk(download, error)
-    with lock:
+    with contextlib.ExitStack() as stack:
         with contextlib.suppress(ImportError, OSError):  # systems and file systems without such locks
             import fcntl
 
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            number = os.open(directory, os.O_RDONLY)
+            stack.callback(os.close, number)
+            fcntl.flock(number, fcntl.LOCK_EX)
         sweep_temporaries(directory)
         yield
 
@@ -156,6 +160,10 @@ def _refuse_disk(download: Download, error: OSError) -> NoReturn:
 def _fetched(download: Download, directory: Path, progress: bool | None) -> Path:
     pooch = _checks.extra("pooch", "train", "downloading data")
     requests = _checks.extra("requests", "train", "downloading data")
+    print(f"downloading {download.url}", file=sys.stderr, flush=True)
+    log = pooch.get_logger()
+    level = log.level
+    log.setLevel("ERROR")
     try:
         found = pooch.retrieve(
             download.url,
@@ -174,6 +182,8 @@ def _fetched(download: Download, directory: Path, progress: bool | None) -> Path
         _refuse(download, must, "other data give other numbers", words, "Try again; nothing of it was kept")
     except OSError as error:
         _refuse_disk(download, error)
+    finally:
+        log.setLevel(level)
     return Path(found)
 
 
@@ -236,11 +246,13 @@ def _unpacked(download: Download, archive: Path, wanted: Sequence[Path]) -> None
                 if not places:
                     break
         if places:
-            _refuse_members(download, f"an archive without {', '.join(map(repr, places))}")
+            must = f"hold {', '.join(map(repr, places))}"
+            _refuse(download, must, "that is a part of the data", "an archive without it", _ELSEWHERE)
         for temporary, place in filled.items():
             os.replace(temporary, place)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        _refuse_members(download, f"a damaged archive ({' '.join(str(error).split())[:160]})")
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        words = " ".join(str(error).split())[:160]
+        _refuse(download, "be a whole archive", "data are taken out of it", words, _ELSEWHERE)
     except OSError as error:
         _refuse_disk(download, error)
     finally:
@@ -248,16 +260,11 @@ def _unpacked(download: Download, archive: Path, wanted: Sequence[Path]) -> None
             temporary.unlink(missing_ok=True)
 
 
-def _refuse_members(download: Download, got: str) -> NoReturn:
-    must = f"hold the files {', '.join(name.rsplit('/', 1)[-1] for name in download.members)}"
-    elsewhere = "Get them elsewhere, and pass their directory as data_dir"
-    _refuse(download, must, "they are the data", got, elsewhere)
-
-
 def _copy(download: Download, tar: tarfile.TarFile, member: tarfile.TarInfo, to: Path) -> None:
     content = tar.extractfile(member) if member.isreg() else None
     if content is None or member.size > MAX_MEMBER_BYTES:
-        _refuse_members(download, f"{member.name[:80]!r} of {member.size} bytes and type {member.type!r}")
+        got = f"{member.size} bytes of type {member.type!r}"
+        _refuse(download, f"hold the file {member.name!r}", "it is a part of the data", got, _ELSEWHERE)
     with to.open("wb") as file:
         while block := content.read(_BLOCK):
             file.write(block)

@@ -39,11 +39,8 @@ def read_stl10(name: str, source: str, images: Path, labels: Path | None) -> Fil
 
 
 def _classes(path: Path, num: int, images: str) -> Tensor:
-    labels = as_tensor(read_records(path, 1, "labels")[:, 0]).to(torch.int64) - 1
+    labels = as_tensor(read_records(path, 1, "labels")[:, 0]).to(torch.int64)
     if len(labels) != num:
         refuse_file(path, f"hold {num} labels", f"{images} holds {num} images", f"{len(labels)}")
-    if int(labels.min()) < 0:
-        row = int(labels.argmin())
-        refuse_file(path, "hold labels from 1 to 10", "the set has 10 classes", f"0 in row {row}")
-    check_labels(path, labels, 10)
-    return labels
+    check_labels(path, labels, 10, first=1)
+    return labels - 1

@@ -2,10 +2,12 @@
 
 from spherometer.data._augment import PRESETS as PRESETS
 from spherometer.data._augment import Augmentation as Augmentation
+from spherometer.data._decode import UnreadableImagesWarning as UnreadableImagesWarning
 from spherometer.data._draws import Draws as Draws
 from spherometer.data._draws import permutation as permutation
 from spherometer.data._images import ImageSet as ImageSet
 from spherometer.data._images import Split as Split
+from spherometer.data._open import open_arrays as open_arrays
 from spherometer.data._open import open_data as open_data
 from spherometer.data._open import open_parts as open_parts
 from spherometer.data._paired import ImageViews as ImageViews

@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spherometer import _checks
 from spherometer.data._damage import refuse_file
 from spherometer.data._rows import FileRows, Layout, stamp_of
 from spherometer.data._source import ArrayImages, Images
+from spherometer.errors import InputError
 from spherometer.stores import Archive, read_npy
 from spherometer.stores._numpy import _DAMAGE, _damaged, _header, _opened
 
@@ -25,7 +27,14 @@ _AGAIN = "Save the images with np.save"
 _BLOCK = 256  # images that are checked at a time
 
 
-def _arranged(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], Layout]:
+def _refuse(where: Path | str, must: str, because: str, got: str, fix: str) -> NoReturn:
+    """Refuse a file, or an argument of :func:`open_arrays`."""
+    if isinstance(where, Path):
+        refuse_file(where, must, because, got, fix)
+    _checks.refuse(InputError, "open_arrays", where, must, because, got, fix)
+
+
+def _arranged(path: Path | str, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], Layout]:
     """Channels, height and width, and where they are."""
     if len(shape) == 3 and min(shape) > 0:
         return (1, shape[1], shape[2]), "hw"
@@ -35,7 +44,7 @@ def _arranged(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, int, int],
             return (shape[1], shape[2], shape[3]), "chw"
         if last and not first:
             return (shape[3], shape[1], shape[2]), "hwc"
-    refuse_file(
+    _refuse(
         path,
         "have shape [N, H, W], [N, C, H, W] or [N, H, W, C] with C = 1 or 3 in one place and N >= 1",
         "each row is one image",
@@ -44,9 +53,9 @@ def _arranged(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, int, int],
     )
 
 
-def _check_dtype(path: Path, dtype: np.dtype[Any]) -> None:
+def _check_dtype(path: Path | str, dtype: np.dtype[Any]) -> None:
     if dtype != np.uint8 and not (dtype.kind == "f" and dtype.itemsize <= 8):
-        refuse_file(
+        _refuse(
             path,
             "hold uint8, or floating-point numbers in [0, 1]",
             "these are pixels",
@@ -55,10 +64,10 @@ def _check_dtype(path: Path, dtype: np.dtype[Any]) -> None:
         )
 
 
-def _check_range(path: Path, values: Tensor, start: int) -> None:
+def _check_range(path: Path | str, values: Tensor, start: int) -> None:
     low, high = (float(value) for value in torch.aminmax(values))
     if not (low >= 0 and high <= 1):  # NaN is neither
-        refuse_file(
+        _refuse(
             path,
             "hold numbers from 0 to 1",
             "these are floating-point pixels",
@@ -67,9 +76,10 @@ def _check_range(path: Path, values: Tensor, start: int) -> None:
         )
 
 
-def _labels(path: Path, values: NDArray[Any], num: int) -> Tensor:
+def _labels(path: Path | str, values: NDArray[Any], num: int) -> Tensor:
+    values = values[:, 0] if values.shape == (num, 1) else values
     if values.shape != (num,) or values.dtype.kind not in "iu" or (num and int(values.min()) < 0):
-        refuse_file(
+        _refuse(
             path,
             f"hold {num} whole numbers from 0 for the labels",
             "each image has one class",
@@ -79,12 +89,23 @@ def _labels(path: Path, values: NDArray[Any], num: int) -> Tensor:
     return torch.from_numpy(values.astype(np.int64))
 
 
-def read_images(path: Path, labels: Path | None) -> Images:
+def parts_of(path: Path, image: str | None) -> tuple[str, ...]:
+    """The parts of a .npz file that holds a training and a test part; of other files none."""
+    if path.suffix.lower() != ".npz" or image is not None:
+        return ()
+    with Archive(path) as archive:
+        found = tuple(part for part, pairs in _PARTS.items() if any(pair[0] in archive for pair in pairs))
+    return found if {"train", "test"} <= set(found) else ()
+
+
+def read_images(path: Path, part: str | None, image: str | None, label: str | None) -> Images:
     """Images of a ``.npy`` file (read row by row when they are needed) or a ``.npz`` file (read whole).
 
     Args:
         path: the images; a ``.npz`` file holds them as ``images`` or ``x``, and perhaps ``labels`` or ``y``.
-        labels: a ``.npy`` file of whole numbers from 0, or None.
+        part: of a ``.npz`` file that has parts: ``x_train`` and ``y_train``, or ``train_images`` and
+            ``train_labels``, and so on.
+        image, label: names of arrays; for a ``.npy`` file ``label`` is another one, of whole numbers.
 
     Raises:
         InputError: a file is damaged, or holds something else.
@@ -92,8 +113,10 @@ def read_images(path: Path, labels: Path | None) -> Images:
     Cost: floating-point images are read once to see that they lie in [0, 1].
     """
     source = f"the file {str(path)!r}"
-    if path.suffix == ".npz":
-        return _from_archive(path, source)
+    if path.suffix.lower() == ".npz":
+        return _from_archive(path, source, part, image, label)
+    if image is not None:
+        _refuse(path, "be read without image", "it holds one array", f"image={image!r}"[:80], "Leave it out")
     with _opened(path) as file:
         stamp = stamp_of(path)
         try:
@@ -112,7 +135,7 @@ def read_images(path: Path, labels: Path | None) -> Images:
             f"{stamp[0]} bytes for a header that needs {used + math.prod(shape) * dtype.itemsize}",
             "Write it again",
         )
-    classes = None if labels is None else _labels(labels, read_npy(labels), shape[0])
+    classes = None if label is None else _labels(Path(label), read_npy(label), shape[0])
     if fortran:  # an image is scattered over the whole file
         return _array(path, path.stem, source, read_npy(path), classes)
     rows = FileRows(path.stem, source, path, shape[0], dims, layout, dtype, used, classes, stamp)
@@ -123,24 +146,38 @@ def read_images(path: Path, labels: Path | None) -> Images:
     return rows
 
 
-def _from_archive(path: Path, source: str) -> Images:
+def _from_archive(
+    path: Path, source: str, part: str | None, image: str | None, label: str | None
+) -> ArrayImages:
+    usual = _PARTS.get(part or "", (("images", "labels"), ("x", "y")))
     with Archive(path) as archive:
-        found = {kind: next((n for n in names if n in archive), None) for kind, names in _KEYS.items()}
-        images, labels = found["images"], found["labels"]
-        if images is None:
-            got = ", ".join(archive.names) or "nothing"
-            refuse_file(path, "hold an array named images or x", "it is looked up by name", got, _AGAIN)
-        values = archive[images]
+        pair = (image, label) if image else next((pair for pair in usual if pair[0] in archive), None)
+        got = ", ".join(archive.names)[:120] or "nothing"
+        if pair is None or pair[0] not in archive:
+            wanted = image or " or ".join(pair[0] for pair in usual)
+            _refuse(path, f"hold an array named {wanted}", "it is looked up by name", got, _AGAIN)
+        names = [label] if label else [name for name in (pair[1], "labels", "y") if name]
+        labels = next((name for name in names if name in archive), None)
+        if label and labels is None:
+            _refuse(
+                path, f"hold an array named {label}", "it is looked up by name", got, "Pass another label"
+            )
+        values = archive[str(pair[0])]
         _check_dtype(path, values.dtype)
         _arranged(path, values.shape)
         classes = None if labels is None else _labels(path, archive[labels], len(values))
     return _array(path, path.stem, source, values, classes)
 
 
-_KEYS = {"images": ("images", "x"), "labels": ("labels", "y")}
+_PARTS = {
+    part: ((f"x_{part}", f"y_{part}"), (f"{part}_images", f"{part}_labels"))
+    for part in ("train", "validation", "val", "test")
+}
 
 
-def _array(path: Path, name: str, source: str, values: NDArray[Any], labels: Tensor | None) -> ArrayImages:
+def _array(
+    path: Path | str, name: str, source: str, values: NDArray[Any], labels: Tensor | None
+) -> ArrayImages:
     _, layout = _arranged(path, values.shape)
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
@@ -155,6 +192,20 @@ def _array(path: Path, name: str, source: str, values: NDArray[Any], labels: Ten
     return ArrayImages(name, source, tensor, labels)
 
 
+def images_of(images: Any, labels: Any, name: str) -> ArrayImages:
+    """Tensors or NumPy arrays as an image set; the arguments are those of :func:`open_arrays`."""
+    values, classes = (
+        each.detach().cpu().numpy() if isinstance(each, Tensor) else each for each in (images, labels)
+    )
+    for argument, each in (("images", values), ("labels", classes)):
+        if not isinstance(each, np.ndarray) and not (argument == "labels" and each is None):
+            got = type(each).__name__
+            _refuse(argument, "be a tensor or a NumPy array", "it is read by rows", got, "Convert it first")
+    _check_dtype("images", values.dtype)
+    known = None if classes is None else _labels("labels", classes, len(values) if values.ndim else 0)
+    return _array("images", name, "arrays in memory", values, known)
+
+
 def is_array(path: Path) -> bool:
     """Whether the name is that of a NumPy file that exists."""
-    return path.suffix in (".npy", ".npz") and os.path.exists(path)
+    return path.suffix.lower() in (".npy", ".npz") and os.path.exists(path)

@@ -5,11 +5,13 @@ Shapes: N images, C channels, H x W pixels.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from io import BytesIO
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -21,16 +23,17 @@ from spherometer.data._crops import central_box
 from spherometer.data._source import content_hash, digest
 from spherometer.errors import InputError
 
-KEPT_BYTES = (
-    1 << 30
-)  # as many decoded bytes are kept in memory; more images are decoded whenever they are used
-MAX_PIXELS = 100_000_000
-_NAMED = 5
-_DEFAULT_SIDE = 224
-_OWN_SIDE = 256
-_GREY = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"})
+KEPT_BYTES = 1 << 30  # decoded images that are kept in memory; of more, each is decoded whenever it is used
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+_ORIENTATION = 0x0112  # of EXIF; from 5 on, width and height are exchanged
 
-Opener = Callable[[int], Any]  # from a place among the names to a PIL image
+Content = str | os.PathLike[str] | bytes  # of one compressed image: where it is, or its bytes
+Reader = Callable[[int], Content]  # from a place among the names
+
+
+class UnreadableImagesWarning(UserWarning):
+    """Some images could not be read and were left out, as ``skip_bad`` allows."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +43,22 @@ class DecodedImages:
     Args:
         name, source: what they are and where they come from.
         names: of the usable images, for messages.
-        places: of the usable images among all, for ``opener``.
-        opener: gives the PIL image of a place.
+        places: of the usable images among all, for ``reader``.
+        reader: gives the compressed image of a place.
         shape: channels, height and width after decoding.
         labels: [N] int64, or None.
         identity: JSON-able: what the images are (``fingerprint`` adds size and labels).
-        skipped: names of the damaged images that were left out, and why.
-        kept: all images decoded, or None when they would not fit.
+        kept: all images decoded, or None when they are too many.
     """
 
     name: str
     source: str
     names: Sequence[str]
     places: Sequence[int]
-    opener: Opener
+    reader: Reader
     shape: tuple[int, int, int]
     labels: Tensor | None
     identity: Any = None
-    skipped: tuple[str, ...] = ()
     kept: Tensor | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -68,161 +69,186 @@ class DecodedImages:
         if self.kept is not None:
             return self.kept[index]
         found = torch.empty((len(index), *self.shape), dtype=torch.uint8)
-        for place, row in enumerate(index.tolist()):
-            try:
-                with _opening(self.opener, self.places[row]) as image:
-                    found[place] = torch.from_numpy(decoded(image, self.shape))
-            except Exception as error:
-                _refuse_bad(self.source, [f"{self.names[row]!r} ({_reason(error)})"], len(self), 0)
+        with _quiet():
+            for place, row in enumerate(index.tolist()):
+                try:
+                    pixels = decoded(self.reader(self.places[row]), self.shape)
+                except Exception as error:  # decoders of damaged files raise what they like
+                    self._refuse_late(row, error)
+                found[place] = torch.from_numpy(pixels)
         return found
 
+    def _refuse_late(self, row: int, error: Exception) -> NoReturn:
+        _checks.refuse(
+            InputError,
+            "open_data",
+            self.source,
+            "stay readable while it is trained on",
+            "every image is used in every epoch",
+            f"{self.names[row]!r} ({_reason(error)})",
+            "Mend or remove it, and start again",
+        )
+
     def fingerprint(self) -> str:
-        """Of ``identity`` (names and sizes of files), the decoded size, the labels and what was left out."""
+        """Of names and sizes of the usable images (``identity``), the decoded size and the labels."""
         return digest(
             identity=self.identity,
+            places=content_hash(torch.tensor(self.places)),
             shape=self.shape,
             labels=content_hash(self.labels),
-            skipped=len(self.skipped),
         )
 
 
-def decoded(image: Any, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """One PIL image as [C, H, W] bytes: turned as its EXIF says, cut to the largest central box, resized."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Warnings about meta-data are nothing to training; too many pixels are an error."""
+    image = _checks.extra("PIL.Image", "train", "reading images")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", image.DecompressionBombWarning)
+        yield
+
+
+def _opened(content: Content) -> Any:
+    """A PIL image whose header is read; only the formats that are listed are tried."""
+    from PIL import Image
+
+    return Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS)
+
+
+def decoded(content: Content, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """One image as [C, H, W] bytes: turned as its EXIF says, cut to the largest central box, resized.
+
+    Of 16 bits the upper 8 are taken; transparency is dropped; of several frames the first is taken.
+    """
     from PIL import Image, ImageOps
 
     channels, height, width = shape
-    _check_pixels(image)
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits: the upper 8
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    image = image.convert("RGB" if channels == 3 else "L")
-    if image.size != (width, height):
-        left, top, wide, tall = central_box(image.height, image.width, (height, width))
-        box = (left, top, left + wide, top + tall)
-        image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    pixels: NDArray[np.uint8] = np.array(image, dtype=np.uint8)
+    with _opened(content) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode == "F":
+            raise ValueError("floating-point pixels have no largest value")
+        if image.mode.startswith("I"):
+            image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        image = image.convert("RGB" if channels == 3 else "L")
+        if image.size != (width, height):
+            left, top, wide, tall = central_box(image.height, image.width, (height, width))
+            box = (left, top, left + wide, top + tall)
+            image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+        pixels: NDArray[np.uint8] = np.array(image, dtype=np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _check_pixels(image: Any) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
-
-
-@contextmanager
-def _opening(opener: Opener, place: int) -> Iterator[Any]:
-    image = opener(place)
-    try:
-        yield image
-    finally:
-        image.close()
-
-
 def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:100] or type(error).__name__
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if type(error).__name__ == "UnidentifiedImageError":
+        words = "no image"
+    return " ".join(words.split())[:100].rstrip(".") or type(error).__name__
 
 
-def _upright(image: Any) -> tuple[int, int]:
-    turned = image.getexif().get(0x0112, 1) >= 5
-    return (image.width, image.height) if turned else (image.height, image.width)
-
-
-def _attempt(opener: Opener, places: Sequence[int], use: Callable[[int, Any], None]) -> dict[int, str]:
-    """Use every image; what cannot be used is returned with the reason."""
-    bad: dict[int, str] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damaged meta-data: the pixels decide
-        for place in places:
-            try:
-                with _opening(opener, place) as image:
-                    use(place, image)
-            except Exception as error:  # decoders raise what they like
-                bad[place] = _reason(error)
-    return bad
+def _look(content: Content) -> tuple[tuple[int, int], bool]:
+    """Height and width when upright, and whether it is grey, from the header."""
+    with _opened(content) as image:
+        turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        return (image.size if turned else image.size[::-1]), image.mode in _GREY
 
 
 def decode_all(
     name: str,
     source: str,
     names: Sequence[str],
-    opener: Opener,
+    reader: Reader,
     *,
     size: tuple[int, int] | None,
     labels: Tensor | None,
     identity: Any,
     skip_bad: int,
 ) -> DecodedImages:
-    """Look at every image, choose the common size, and decode all when they fit into 1 GiB.
+    """Look at every image, and decode all when they fit into 1 GiB; what cannot be read is counted.
 
     Args:
-        name, source, names, opener, identity: as :class:`DecodedImages`; names are those of all images.
-        size: height and width; None: the images' own when they are alike and at most 256, else 224.
+        name, source, names, reader, identity: as :class:`DecodedImages`; names are those of all images.
+        size: height and width; None: the images' own, when all have one.
         labels: of all images.
-        skip_bad: how many may be damaged; they are named in a warning and left out.
+        skip_bad: how many may be unreadable; a warning counts them and names the first.
 
     Raises:
-        InputError: more are damaged; the message counts them and names the first.
+        InputError: more are unreadable; or the sizes differ.
     """
     _checks.whole("open_data", "skip_bad", skip_bad, at_least=0)
-    sizes: dict[int, tuple[int, int]] = {}
-    modes: dict[int, str] = {}
+    looks: dict[int, tuple[tuple[int, int], bool]] = {}
+    rows: dict[int, NDArray[np.uint8]] = {}
+    bad: dict[int, str] = {}
 
-    def look(place: int, image: Any) -> None:
-        _check_pixels(image)
-        sizes[place], modes[place] = _upright(image), image.mode
+    def attempt(places: Sequence[int], use: Callable[[int], None]) -> list[int]:
+        for place in places:
+            try:
+                use(place)
+            except Exception as error:  # decoders of damaged files raise what they like
+                bad[place] = _reason(error)
+        return [place for place in places if place not in bad]
 
-    bad = _attempt(opener, range(len(names)), look)
-    places = [place for place in range(len(names)) if place not in bad]
-    own = {sizes[place] for place in places}
-    if size is None:
-        alike = len(own) == 1 and max(max(sides) for sides in own) <= _OWN_SIDE
-        size = own.pop() if alike else (_DEFAULT_SIDE, _DEFAULT_SIDE)
-    channels = 1 if places and all(modes[place] in _GREY for place in places) else 3
-    shape = (channels, *size)
-    kept = None
-    if len(places) * channels * size[0] * size[1] <= KEPT_BYTES:
-        rows = torch.empty((len(places), *shape), dtype=torch.uint8)
-        row_of = {place: row for row, place in enumerate(places)}
+    def look(place: int) -> None:
+        looks[place] = _look(reader(place))
 
-        def keep(place: int, image: Any) -> None:
-            rows[row_of[place]] = torch.from_numpy(decoded(image, shape))
+    with _quiet():
+        good = attempt(range(len(names)), look)
+        height, width = size or (looks[good[0]][0] if good else (1, 1))
+        shape = (1 if all(looks[place][1] for place in good) else 3, height, width)
 
-        damaged = _attempt(opener, places, keep)
-        places = [place for place in places if place not in damaged]
-        kept = rows[[row_of[place] for place in places]] if damaged else rows
-        bad |= damaged
-    listed = [f"{names[place]!r} ({bad[place]})" for place in sorted(bad)]
-    if len(bad) > skip_bad:
-        _refuse_bad(source, listed, len(names), skip_bad)
+        def decode(place: int) -> None:
+            rows[place] = decoded(reader(place), shape)
+
+        fits = len(good) * shape[0] * height * width <= KEPT_BYTES
+        if size is None:
+            _check_alike(source, names, {place: looks[place][0] for place in good})
+        good = attempt(good, decode) if fits else good
     if bad:
-        more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-        warnings.warn(
-            f"open_data: {len(bad)} of {len(names)} images are left out, because they cannot be read: "
-            f"{', '.join(listed[:_NAMED])}{more}.",
-            UserWarning,
-            stacklevel=4,
+        _count_bad(
+            source, [f"{names[place]!r} ({bad[place]})" for place in sorted(bad)], len(names), skip_bad
         )
     return DecodedImages(
         name,
         source,
-        [names[place] for place in places],
-        places,
-        opener,
+        [names[place] for place in good],
+        good,
+        reader,
         shape,
-        None if labels is None else labels[torch.tensor(places, dtype=torch.int64)],
+        None if labels is None else labels[torch.tensor(good, dtype=torch.int64)],
         identity,
-        tuple(listed),
-        kept,
+        torch.from_numpy(np.stack([rows.pop(place) for place in good])) if fits and good else None,
     )
 
 
-def _refuse_bad(source: str, listed: Sequence[str], num: int, skip_bad: int) -> None:
-    _checks.refuse(
-        InputError,
-        "open_data",
-        f"images of {source}",
-        "be readable" if not skip_bad else f"be readable but for {skip_bad} at most (skip_bad)",
-        "each is a sample",
-        f"{len(listed)} of {num} that are not, the first {listed[0]}",
-        f"Remove {'it' if len(listed) == 1 else 'them'}, or pass skip_bad={len(listed)} (--skip-bad)",
-    )
+def _check_alike(source: str, names: Sequence[str], sizes: dict[int, tuple[int, int]]) -> None:
+    places = list(sizes)
+    other = next((place for place in places if sizes[place] != sizes[places[0]]), None)
+    if other is not None:
+        each = (f"{sizes[p][1]} x {sizes[p][0]} in {names[p]!r}" for p in (places[0], other))
+        side = min(*sizes[places[0]], *sizes[other])
+        _checks.refuse(
+            InputError,
+            "open_data",
+            "size",
+            f"be given for {source}",
+            "a batch needs images of one size",
+            f"{' and '.join(each)} (width x height)",
+            f"Pass for instance size={side} (--size {side}): the centre is cut out and resized",
+        )
+
+
+def _count_bad(source: str, listed: Sequence[str], num: int, skip_bad: int) -> None:
+    counted = f"{len(listed)} of {num} that cannot, the first is {listed[0]}"
+    if len(listed) > skip_bad:
+        but = f" but for {skip_bad} at most (skip_bad)" if skip_bad else ""
+        _checks.refuse(
+            InputError,
+            "open_data",
+            f"all images of {source}",
+            f"be readable{but}",
+            "each is a sample",
+            counted.replace("that cannot", "that are not"),
+            f"Mend or remove them, or pass skip_bad={len(listed)} (--skip-bad {len(listed)})",
+        )
+    message = f"open_data: {len(listed)} of {num} images of {source} left out because they cannot be read"
+    warnings.warn(f"{message}, the first is {listed[0]}", UnreadableImagesWarning, stacklevel=2)

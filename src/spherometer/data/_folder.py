@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import torch
 
@@ -14,82 +15,109 @@ from spherometer import _checks
 from spherometer.data._decode import DecodedImages, decode_all
 from spherometer.errors import InputError
 
-SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"])
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 PARTS = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation")}
+_ALL_PARTS = {name for names in PARTS.values() for name in names}
 
 
-def part_folder(folder: Path, part: str) -> Path | None:
-    """The sub-folder of a part, when the folder has both a training and a test part; else None."""
-    found = {}
-    for kind, names in PARTS.items():
-        here = next((folder / name for name in names if (folder / name).is_dir()), None)
-        if here is None:
-            return None
-        found[kind] = here
-    _checks.one_of("open_data", "part", part, tuple(found))
-    return found[part]
+def _refuse(folder: Path, must: str, because: str, got: str, fix: str) -> NoReturn:
+    _checks.refuse(InputError, "open_data", f"folder {str(folder)!r}", must, because, got, fix)
 
 
-def _files(folder: Path) -> list[Path]:
-    found = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(root, name)
-            for name in files
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds by name, without what begins with a dot."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if not e.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        words = (error.strerror or str(error)).lower()
+        _refuse(folder, "be readable", "its images are the training data", words, "Check its permissions")
 
 
-def _open(files: list[Path], place: int) -> Any:
-    image = _checks.extra("PIL.Image", "train", "reading images")
-    if not stat.S_ISREG(os.stat(files[place]).st_mode):
-        raise ValueError("no regular file")
-    return image.open(files[place])
+def part_folders(folder: Path) -> dict[str, Path]:
+    """The sub-folders of the training and the test part, when there are both and no other sub-folders."""
+    folders = {entry.name for entry in _listed(folder) if entry.is_dir()}
+    found = {part: [name for name in names if name in folders] for part, names in PARTS.items()}
+    if not all(found.values()) or folders - _ALL_PARTS:
+        return {}
+    return {part: folder / names[0] for part, names in found.items()}
 
 
-def read_folder(folder: Path, *, size: tuple[int, int] | None, skip_bad: int) -> DecodedImages:
+def class_names(folder: Path) -> list[str]:
+    """The sub-folders of the first level."""
+    return [entry.name for entry in _listed(folder) if entry.is_dir()]
+
+
+def _files(folder: Path, within: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """Images below a folder, by name; links are followed unless they lead back to where they are."""
+    status = os.stat(folder)
+    here = (status.st_dev, status.st_ino)
+    if here in within:
+        _refuse(
+            folder, "not lead back to itself", "its images would have no end", "a link in a loop", "Remove it"
+        )
+    for entry in _listed(folder):
+        if entry.is_dir():
+            yield from _files(Path(entry.path), (*within, here))
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            yield Path(entry.path)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Where the image of a place is; devices and pipes are not read."""
+
+    files: tuple[Path, ...]
+
+    def __call__(self, place: int) -> Path:
+        if not stat.S_ISREG(os.stat(self.files[place]).st_mode):
+            raise ValueError("no regular file")
+        return self.files[place]
+
+
+def read_folder(
+    folder: Path, *, size: tuple[int, int] | None, skip_bad: int, classes: list[str] | None = None
+) -> DecodedImages:
     """The images below a folder in the order of their names.
 
-    Sub-folders are classes, numbered in the order of their names, when every image lies in one. Images are
-    turned as EXIF says, cut to the largest central box and resized to one size; grey when all of them are.
+    Sub-folders of the first level are classes, numbered in the order of their names, when every image lies in
+    one. Images are turned as EXIF says, cut to the largest central box and resized to one size; they are grey
+    when all of them are.
 
     Args:
-        folder: files and folders that begin with a dot are left out.
-        size: height and width; None: the images' own when they are alike and at most 256, else 224.
+        folder: files and folders that begin with a dot, and files that are no images by name, are left out.
+        size: height and width; None: the images' own, when all have one.
         skip_bad: how many images may be unreadable.
+        classes: all classes there are; None: those of this folder with images.
 
     Raises:
-        InputError: no image, or more unreadable ones.
+        InputError: no image, more unreadable ones, or several sizes.
 
-    Cost: every image is opened once; when all fit into 1 GiB, every image is decoded once.
+    Cost: every header is read once; when all fit into 1 GiB decoded, every image is decoded once and kept.
     """
-    files = _files(folder)
+    files = tuple(_files(folder))
     if not files:
-        _checks.refuse(
-            InputError,
-            "open_data",
-            f"folder {str(folder)!r}",
+        _refuse(
+            folder,
             "hold images",
             "they are the training data",
-            "none of " + " ".join(sorted(SUFFIXES)),
-            "Pass the folder that holds them, or sub-folders with them",
+            f"none of {' '.join(SUFFIXES)} in it or below",
+            "Pass the folder that holds them",
         )
-    names = [path.relative_to(folder).as_posix() for path in files]
-    classes = sorted({name.split("/")[0] for name in names if "/" in name})
+    parts = [path.relative_to(folder).parts for path in files]
+    found = sorted({each[0] for each in parts if len(each) > 1})
     labels = None
-    if classes and all("/" in name for name in names):
-        numbers = {name: number for number, name in enumerate(classes)}
-        labels = torch.tensor([numbers[name.split("/")[0]] for name in names], dtype=torch.int64)
+    if found and all(len(each) > 1 for each in parts):
+        numbers = {name: number for number, name in enumerate(found if classes is None else classes)}
+        labels = torch.tensor([numbers[each[0]] for each in parts], dtype=torch.int64)
     return decode_all(
         folder.name or "folder",
-        f"the folder {str(folder)!r}",
-        names,
-        partial(_open, files),
+        f"folder {str(folder)!r}",
+        ["/".join(each) for each in parts],
+        _Reader(files),
         size=size,
         labels=labels,
-        identity=[[name, _size(path)] for name, path in zip(names, files, strict=True)],
+        identity=[["/".join(each), _size(path)] for each, path in zip(parts, files, strict=True)],
         skip_bad=skip_bad,
     )
 

@@ -15,7 +15,6 @@ from spherometer import _checks
 from spherometer.data import _arrays, _folder, _hf, _text_files
 from spherometer.data._augment import preset
 from spherometer.data._digits import load_digits
-from spherometer.data._images import stratified_split
 from spherometer.data._named import NAMED, open_named
 from spherometer.data._paired import ImageViews
 from spherometer.data._source import ArrayImages, Images, LabelledImages, Parts
@@ -23,8 +22,11 @@ from spherometer.data._text import TextPairs
 from spherometer.data._views import DigitChanges, DigitViews
 from spherometer.errors import InputError
 
-_TEST_SHARE = 0.2  # of sets that come without parts
 _SMALL = 64
+_HAVE_PARTS = (
+    "named sets, folders with train/ and test/, .npz files with x_train, y_train, x_test and y_test, and "
+    "hf: data sets with train and test have parts"
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,26 @@ class _Wanted:
     skip_bad: int
     image: str | None
     label: str | None
+
+    def part_of(self, parts: tuple[str, ...]) -> str | None:
+        """Which of the ``parts`` of a path is meant; None when it comes in one piece."""
+        usual = "train" if self.part == "auto" else self.part
+        if not parts and self.part in ("auto", "all"):
+            return None
+        if usual == "test" and "test" not in parts:
+            usual = next((other for other in ("validation", "val") if other in parts), usual)
+        if usual not in parts:
+            got = f"the parts {', '.join(parts)}" if parts else "one without parts"
+            _checks.refuse(
+                InputError,
+                "open_data",
+                f"data {self.name!r}",
+                f"have a part {usual!r}",
+                "nothing is split off by chance",
+                got,
+                f"Leave part (or --probe) out, or pass other data: {_HAVE_PARTS}",
+            )
+        return usual
 
 
 def _sides(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -63,80 +85,94 @@ def _digits(part: str) -> LabelledImages:
 
 def _opened(wanted: _Wanted) -> tuple[LabelledImages, str]:
     """Clean images of one part, and the preset that "auto" means for them."""
+    if wanted.name == "digits" or wanted.name in NAMED:
+        _refuse_given("a named set", {"image": wanted.image, "label": wanted.label})
     if wanted.name == "digits":
         return _digits("train" if wanted.part == "auto" else wanted.part), "digits"
     if wanted.name in NAMED:
         images = open_named(wanted.name, wanted.part, wanted.data_dir, wanted.download)
         return LabelledImages(images), NAMED[wanted.name].views
-    found = _from_path(wanted)
-    channels, height, width = found.of.shape
+    images = _from_path(wanted)
+    return LabelledImages(images), _fitting(images)
+
+
+def _fitting(images: Images) -> str:
+    """The preset that "auto" means for images that are no known set."""
+    channels, height, width = images.shape
     if max(height, width) > _SMALL:
-        return found, "simclr"
-    return found, "fashion" if channels == 1 else "simclr_cifar"
+        return "simclr"
+    return "fashion" if channels == 1 else "simclr_cifar"
 
 
-def _from_path(wanted: _Wanted) -> LabelledImages:
-    part = "train" if wanted.part == "auto" else wanted.part
-    if wanted.name.startswith("hf:"):
-        images, is_part = _hf.read_hf(
-            wanted.name.removeprefix("hf:"),
-            part=part,
+def _from_path(wanted: _Wanted) -> Images:
+    """Images of a folder, a file of arrays, or a data set of Hugging Face."""
+    columns = {"image": wanted.image, "label": wanted.label}
+    if wanted.name.startswith(_hf.PREFIX):
+        place = wanted.name.removeprefix(_hf.PREFIX)
+        dataset = _hf.load(place)
+        part = wanted.part_of(_hf.parts_of(dataset))
+        return _hf.read_hf(
+            place,
+            dataset,
+            part,
             size=wanted.size,
             image=wanted.image,
             label=wanted.label,
             skip_bad=wanted.skip_bad,
-            download=wanted.download,
         )
-        return LabelledImages(images) if is_part else _own_part(images, part)
     path = Path(wanted.name).expanduser()
-    if path.is_dir():
-        folder = _folder.part_folder(path, part)
-        read = _folder.read_folder(folder or path, size=wanted.size, skip_bad=wanted.skip_bad)
-        return LabelledImages(read) if folder else _own_part(read, part)
+    if path.is_dir() and not _hf.is_saved(path):
+        _refuse_given("a folder of images", columns)
+        folders = _folder.part_folders(path)
+        part = wanted.part_of(tuple(folders))
+        if part is None:
+            return _folder.read_folder(path, size=wanted.size, skip_bad=wanted.skip_bad)
+        classes = {name for folder in folders.values() for name in _folder.class_names(folder)}
+        return _folder.read_folder(
+            folders[part], size=wanted.size, skip_bad=wanted.skip_bad, classes=sorted(classes)
+        )
     if _arrays.is_array(path):
-        label = None if wanted.label is None else Path(wanted.label)
-        return _own_part(_arrays.read_images(path, label), part)
+        part = wanted.part_of(_arrays.parts_of(path, wanted.image))
+        return _arrays.read_images(path, part, wanted.image, wanted.label)
     _refuse_name(wanted.name)
 
 
-def _own_part(images: Images, part: str) -> LabelledImages:
-    """A part of a set that comes in one piece: a fifth tests, chosen by a hash of the row number."""
-    _checks.one_of("open_data", "part", part, ("train", "test", "all"))
-    if part == "all":
-        return LabelledImages(images)
-    labels = images.labels
-    split = stratified_split(
-        torch.zeros(len(images), dtype=torch.int64) if labels is None else labels,
-        validation=0.0,
-        test=_TEST_SHARE,
-    )
-    return LabelledImages(images, split.train if part == "train" else split.test)
+def _refuse_given(kind: str, options: dict[str, Any]) -> None:
+    """Refuse what other kinds of data take."""
+    for name, value in options.items():
+        if value is not None:
+            _checks.refuse(
+                InputError,
+                "open_data",
+                name,
+                f"be left out for {kind}",
+                "it says something about other kinds of data",
+                repr(value)[:80],
+                "Leave it out",
+            )
+
+
+def _is_text(name: str) -> bool:
+    return not name.startswith(_hf.PREFIX) and Path(name).suffix.lower() in _text_files.SUFFIXES
 
 
 def _refuse_name(name: str) -> NoReturn:
+    path = Path(name).expanduser()
+    got, fix = repr(name)[:120], "Pass one of these names, or check the path"
+    if path.is_dir():
+        got, fix = f"{got}, which save_to_disk wrote", f"Pass {_hf.PREFIX + name!r}"
+    elif path.exists():
+        got = f"{got}, which is another kind of file"
     _checks.refuse(
         InputError,
         "open_data",
-        "name",
-        f"be a known data set ({', '.join(sorted(['digits', *NAMED]))}), or the path of a folder of images, "
-        "of a .npy or .npz file or of a .tsv, .csv or .jsonl file of pairs of texts, or hf:DIRECTORY",
+        "data",
+        f"be a known set ({', '.join(sorted(['digits', *NAMED]))}) or the path of a folder of images, of a "
+        ".npy or .npz file, of a .tsv, .csv or .jsonl file of pairs of texts, or hf:PATH",
         "there is nothing else to read",
-        repr(name)[:80],
-        "Pass one of these names, or check the path",
+        got,
+        fix,
     )
-
-
-def _check_enough(images: LabelledImages, part: str) -> None:
-    if len(images) < 2:
-        _checks.refuse(
-            InputError,
-            "open_data",
-            f"part {part!r} of {images.source}",
-            "hold at least 2 images",
-            "losses compare images",
-            f"{len(images)} of {len(images.of)}",
-            'Pass more images, or part="all"',
-        )
 
 
 def open_data(
@@ -165,13 +201,14 @@ def open_data(
             Compressed images are decoded in this size.
         seed: of the views.
         data_dir: where known sets lie; by default SPHEROMETER_DATA, else the user's cache.
-        part: "train", "test", ...; "auto" is the one that trains encoders. A path without parts of its own is
-            split by a hash of the row numbers, class by class: a fifth tests, and "all" takes everything.
-        download: fetch missing files of a known set, or a name of the hub after ``hf:``.
-        skip_bad: how many unreadable images or lines may be left out; they are counted and named.
-        image, label: columns of a data set of Hugging Face. For images in a .npy file, ``label`` is a .npy
-            file of whole numbers; for texts, the column of classes.
-        left, right: columns of the two texts.
+        part: "train", "test", ...; "auto" is the one that trains encoders: of a set that comes without
+            parts, everything. Nothing is split off by chance.
+        download: fetch missing files of a known set.
+        skip_bad: how many unreadable images or lines may be left out; the first is named.
+        image, label: columns of a data set of Hugging Face (by default the only ones of their kind), or
+            arrays of a .npz file; for images in a .npy file, ``label`` is a .npy file of whole numbers; for
+            texts, the column of classes.
+        left, right: columns of the two texts; by default the first two.
 
     Raises:
         InputError: there is no such set, its files are missing or damaged, or it is too small.
@@ -181,18 +218,52 @@ def open_data(
         >>> len(data), data(0, torch.arange(4))[0].shape
         (899, torch.Size([4, 1, 8, 8]))
     """
-    if Path(name).suffix in _text_files.SUFFIXES:
+    if _is_text(str(name)):
+        others = {"image": image, "size": size, "views": None if views == "auto" else views}
+        _refuse_given("pairs of texts", others)
+        _Wanted(str(name), part, None, None, False, skip_bad, None, None).part_of(())
         return _text_files.open_text_pairs(
             name, left=left, right=right, label=label, skip_bad=skip_bad, seed=seed
         )
+    _refuse_given("images", {"left": left, "right": right})
     sides = _sides(size)
     wanted = _Wanted(str(name), part, sides, data_dir, download, skip_bad, image, label)
     images, fitting = _opened(wanted)
-    _check_enough(images, "train" if part == "auto" else part)
     changes = _changes(fitting if views == "auto" else views, sides)
     if str(name) == "digits" and changes == DigitChanges():
         return DigitViews(images.images(torch.arange(len(images))), seed, labels=images.labels)
     return ImageViews(images, changes, seed)
+
+
+def open_arrays(
+    images: Any,
+    labels: Any = None,
+    *,
+    views: str = "auto",
+    size: int | tuple[int, int] | None = None,
+    seed: int = 0,
+    name: str = "arrays",
+) -> ImageViews:
+    """Pairs of views of images in memory.
+
+    Args:
+        images: tensor or NumPy array [N, H, W], [N, C, H, W] or [N, H, W, C], where C is 1 or 3 and exactly one
+            of the two places can be it; uint8, or floating-point numbers in [0, 1].
+        labels: [N] whole numbers from 0, or None.
+        views, size, seed: as in :func:`open_data`.
+        name: of the set, for results.
+
+    Raises:
+        InputError: another shape, dtype or range.
+
+    Example:
+        >>> x, y = open_arrays(torch.zeros(6, 28, 28, dtype=torch.uint8), views="fashion")(0, torch.arange(3))
+        >>> x.shape, y.shape
+        (torch.Size([3, 1, 28, 28]), torch.Size([3, 1, 28, 28]))
+    """
+    found = LabelledImages(_arrays.images_of(images, labels, name))
+    sides = _sides(size)
+    return ImageViews(found, _changes(_fitting(found.of) if views == "auto" else views, sides), seed)
 
 
 def open_parts(
@@ -221,12 +292,13 @@ def open_parts(
         >>> len(parts.train), len(parts.test), parts.test.images(torch.arange(2)).shape
         (899, 539, torch.Size([2, 1, 8, 8]))
     """
+    if _is_text(str(name)):
+        _Wanted(str(name), "test", None, None, False, 0, None, None).part_of(())
     found = []
     sides = _sides(size)
-    for part in ("train", "test"):
+    for part in ("test", "train"):
         wanted = _Wanted(str(name), part, sides, data_dir, download, skip_bad, image, label)
         images, fitting = _opened(wanted)
-        _check_enough(images, part)
         changes = _changes(fitting if views == "auto" else views, sides)
         found.append(LabelledImages(images.of, images.rows, changes.still))
-    return Parts(*found)
+    return Parts(train=found[1], test=found[0])

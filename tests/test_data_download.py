@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from spherometer import _checks
+from spherometer.cli import main
 from spherometer.data import _named, open_data, open_parts
 from spherometer.data._download import DOWNLOADS, Download, fetch
 from spherometer.data._named import NAMED
@@ -296,6 +297,33 @@ class TestSets:
         parts = open_parts("mnist", tmp_path / "second", download=True)
         assert (len(parts.train), len(parts.test)) == (4, 3)
         assert server.asked == []
+
+    def test_on_the_command_line(self, mnist, server, tmp_path, capsys):
+        """Refused without --download; afterwards it is not needed, and it is no part of the recipe."""
+        out, folder = tmp_path / "out", tmp_path / "data"
+        words = [
+            "--encoder",
+            "conv",
+            "--dim",
+            "4",
+            "--batch-size",
+            "4",
+            "--device",
+            "cpu",
+            "--views",
+            "digits",
+        ]
+        command = ["train", "--data", "mnist", "--data-dir", str(folder), *words, "--out", str(out)]
+        assert main([*command, "--steps", "1"]) == 2
+        assert "Pass download=True (--download), or their directory" in capsys.readouterr().err
+        assert names(tmp_path) == []
+        assert server.asked == []
+        assert main([*command, "--steps", "1", "--download"]) == 0
+        assert f"downloading {server.address}/train-images-idx3-ubyte.gz" in capsys.readouterr().err
+        assert len(server.asked) == 4
+        assert main([*command, "--steps", "1"]) == 0
+        assert "is finished: 1 steps" in capsys.readouterr().err
+        assert "download" not in (out / "recipe.toml").read_text()
 
     def test_an_archive_becomes_a_set(self, server, tmp_path, monkeypatch):
         images = np.random.default_rng(1).integers(0, 256, (3, 3072), dtype=np.uint8)

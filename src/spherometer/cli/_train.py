@@ -83,6 +83,9 @@ def train(
     ] = None,
     skip_bad: Annotated[int | None, typer.Option(help="Unreadable samples that are left out.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where data sets are.")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch a public data set that is missing.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Directory of this run [default: runs/DATA-LOSS].")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: a GPU if there is one.")] = "auto",
     probe: Annotated[
@@ -124,7 +127,7 @@ def train(
     }
     settings = _settings(recipe, {key: value for key, value in given.items() if value is not None})
     where = out if out is not None else Path("runs") / _name(settings)
-    return _run(settings, where, device, probe, as_json)
+    return _run(settings, where, as_json, device=device, probe=probe, download=download)
 
 
 def _settings(file: Path | None, given: dict[tuple[str, str], Any]) -> Recipe:
@@ -150,7 +153,7 @@ def _name(settings: Recipe) -> str:
     return f"{data[:60].strip('.') or 'data'}-{settings.method.name}"
 
 
-def _run(settings: Recipe, out: Path, device: str, probe: bool, as_json: bool) -> int:
+def _run(settings: Recipe, out: Path, as_json: bool, **how: Any) -> int:
     from spherometer.training import ProcessLost, TrainingFailed, run_training
 
     talks = os.environ.get("RANK", "0") == "0"
@@ -163,10 +166,10 @@ def _run(settings: Recipe, out: Path, device: str, probe: bool, as_json: bool) -
     try:
         if talks:
             with Progress("train") as progress, _warnings_as_lines(say):
-                ending = run_training(settings, out, device=device, probe=probe, progress=progress, say=say)
+                ending = run_training(settings, out, **how, progress=progress, say=say)
         else:
             with _warnings_as_lines(say):
-                ending = run_training(settings, out, device=device, probe=probe)
+                ending = run_training(settings, out, **how)
     except TrainingFailed as error:
         if talks or isinstance(error, ProcessLost):
             typer.echo(str(error), err=True)

@@ -28,8 +28,8 @@ def settings(wanted: DataRecipe, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(wanted, name))}
 
 
-def open_views(recipe: Recipe, *, part: str | None = None) -> PairedViews:
-    """The data of a recipe, or another part of them."""
+def open_views(recipe: Recipe, *, part: str | None = None, download: bool = False) -> PairedViews:
+    """The data of a recipe, or another part of them; what is missing is downloaded only when asked."""
     wanted = recipe.data
     views: Any = data.open_data(
         wanted.name,
@@ -38,6 +38,7 @@ def open_views(recipe: Recipe, *, part: str | None = None) -> PairedViews:
         seed=recipe.run.seed,
         data_dir=wanted.data_dir,
         part=wanted.part if part is None else part,
+        download=download,
         **settings(wanted, "skip_bad", "image", "label", "left", "right"),
     )
     check_enough(views)
@@ -45,7 +46,7 @@ def open_views(recipe: Recipe, *, part: str | None = None) -> PairedViews:
     return found
 
 
-def open_probed(recipe: Recipe) -> Probed:
+def open_probed(recipe: Recipe, *, download: bool = False) -> Probed:
     """The labelled training and test parts of the data.
 
     Raises:
@@ -57,6 +58,7 @@ def open_probed(recipe: Recipe) -> Probed:
         wanted.data_dir,
         views=wanted.views,
         size=wanted.size,
+        download=download,
         **settings(wanted, "skip_bad", "image", "label"),
     )
     for name, part in (("training", seen.train), ("test", seen.test)):

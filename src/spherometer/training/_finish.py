@@ -26,11 +26,11 @@ _MEASURED = 4096  # samples at most
 _MEASURED_EPOCH = 2**31  # views that no training step sees
 
 
-def _held_out(recipe: Recipe, views: PairedViews) -> tuple[Any, str]:
+def _held_out(recipe: Recipe, views: PairedViews, download: bool) -> tuple[Any, str]:
     """The test part as the views of training, if the data have one."""
     if recipe.data.part == "auto":
         try:
-            return open_views(recipe, part="test"), "test"
+            return open_views(recipe, part="test", download=download), "test"
         except SpherometerError:
             pass  # no such part, or not enough of it
     return views, "train"
@@ -45,9 +45,11 @@ def _sides(encoder: Encoder, views: Any, num: int, device: torch.device) -> tupl
     return torch.cat(sides[0]), torch.cat(sides[1])
 
 
-def measured(encoder: Encoder, recipe: Recipe, views: PairedViews, device: torch.device) -> dict[str, Any]:
+def measured(
+    encoder: Encoder, recipe: Recipe, views: PairedViews, device: torch.device, *, download: bool = False
+) -> dict[str, Any]:
     """Every number of two views of at most 4096 held-out samples (of training samples where none are)."""
-    sample, part = _held_out(recipe, views)
+    sample, part = _held_out(recipe, views, download)
     x, y = _sides(encoder, sample, _MEASURED, device)
     try:
         evaluation = measure(x, y)

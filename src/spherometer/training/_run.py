@@ -159,6 +159,7 @@ def run_training(
     *,
     device: str = "auto",
     probe: bool = False,
+    download: bool = False,
     progress: Callable[[int, int, str], None] = lambda done, total, words: None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Ending:
@@ -169,6 +170,7 @@ def run_training(
         out: directory of this run alone.
         device: "auto", "cpu", "cuda", ...
         probe: also probe the encoder, the untrained one, and the raw pixels; data without parts are refused.
+        download: fetch the data if they are missing and public.
         progress: called with (done, total, words): steps, or seconds when only minutes bound the run.
         say: called with a line for people.
 
@@ -184,8 +186,8 @@ def run_training(
     ended = finished(out, recipe, probe)
     if ended is not None:
         return ended
-    views = open_views(recipe)
-    parts = open_probed(recipe) if probe else None
+    views = open_views(recipe, download=download)
+    parts = open_probed(recipe, download=download) if probe else None
     machine = open_machine(
         device, recipe.run.precision, trackers=recipe.log.trackers, directory=out / "trackers"
     )
@@ -195,7 +197,7 @@ def run_training(
         machine.close()
     if ending.exit_code or not machine.is_main:
         return ending
-    results = _results(run, encoder, parts, say)
+    results = _results(run, encoder, parts, say, download)
     content = json.dumps(results, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
     write_file(out / "results.json", content)
     return Ending(results, ending.steps)
@@ -284,7 +286,9 @@ def _lost(error: RuntimeError, run: _Run) -> str:
     )
 
 
-def _results(run: _Run, encoder: Encoder, parts: Probed | None, say: Callable[[str], None]) -> dict[str, Any]:
+def _results(
+    run: _Run, encoder: Encoder, parts: Probed | None, say: Callable[[str], None], download: bool
+) -> dict[str, Any]:
     recipe, device = run.recipe, run.machine.device
     encoder.eval()
     notes = {"recipe": recipe_to_dict(recipe), "steps": run.learner.steps}
@@ -306,7 +310,7 @@ def _results(run: _Run, encoder: Encoder, parts: Probed | None, say: Callable[[s
         "epochs": round(run.learner.steps / run.clock.per_epoch, 3),
         "seconds": round(run.clock.seconds, 3),
         "curve": [[line["step"], line["loss"]] for line in (run.log.lines if run.log else [])],
-        "metrics": measured(encoder, recipe, run.views, device),
+        "metrics": measured(encoder, recipe, run.views, device, download=download),
         "alarms": [] if run.watch is None else run.watch.alarms,
     }
     if parts is not None:

@@ -155,7 +155,7 @@ def test_options_replace_the_length_of_the_file(recipe):
     [
         (["--loss", "nt_xnet"], "Recipe: method.name must be one of"),
         (["--queue", "8"], "Recipe: method.queue must go with method.momentum"),
-        (["--data", "nothing-like-it"], "open_data: name must be"),
+        (["--data", "nothing-like-it"], "open_data: data must be"),
         (["--encoder", "resnet81"], "build_encoder: name must be"),
         (["--device", "gpu"], "train: device must be a device of this machine"),
         (["--tracker", "tensorbored"], "train: tracker must be one of"),

@@ -24,7 +24,7 @@ from spherometer.data._source import content_hash, digest
 from spherometer.errors import InputError
 
 KEPT_BYTES = 1 << 30  # decoded images that are kept in memory; of more, each is decoded whenever it is used
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 _ORIENTATION = 0x0112  # of EXIF; from 5 on, width and height are exchanged
 
@@ -206,6 +206,11 @@ def decode_all(
     if bad:
         _count_bad(
             source, [f"{names[place]!r} ({bad[place]})" for place in sorted(bad)], len(names), skip_bad
+        )
+    if not good:
+        got = f"no readable one of {len(names)}"
+        _checks.refuse(
+            InputError, "open_data", source, "hold images", "they are the training data", got, "Mend them"
         )
     return DecodedImages(
         name,

@@ -36,7 +36,7 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
 
 def part_folders(folder: Path) -> dict[str, Path]:
     """The sub-folders of the training and the test part, when there are both and no other sub-folders."""
-    folders = {entry.name for entry in _listed(folder) if entry.is_dir()}
+    folders = {entry.name for entry in _listed(folder) if os.path.isdir(entry.path)}
     found = {part: [name for name in names if name in folders] for part, names in PARTS.items()}
     if not all(found.values()) or folders - _ALL_PARTS:
         return {}
@@ -45,7 +45,7 @@ def part_folders(folder: Path) -> dict[str, Path]:
 
 def class_names(folder: Path) -> list[str]:
     """The sub-folders of the first level."""
-    return [entry.name for entry in _listed(folder) if entry.is_dir()]
+    return [entry.name for entry in _listed(folder) if os.path.isdir(entry.path)]
 
 
 def _files(folder: Path, within: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
@@ -57,7 +57,7 @@ def _files(folder: Path, within: tuple[tuple[int, int], ...] = ()) -> Iterator[P
             folder, "not lead back to itself", "its images would have no end", "a link in a loop", "Remove it"
         )
     for entry in _listed(folder):
-        if entry.is_dir():
+        if os.path.isdir(entry.path):
             yield from _files(Path(entry.path), (*within, here))
         elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             yield Path(entry.path)

@@ -247,8 +247,8 @@ def open_arrays(
     """Pairs of views of images in memory.
 
     Args:
-        images: tensor or NumPy array [N, H, W], [N, C, H, W] or [N, H, W, C], where C is 1 or 3 and exactly one
-            of the two places can be it; uint8, or floating-point numbers in [0, 1].
+        images: tensor or NumPy array [N, H, W], [N, C, H, W] or [N, H, W, C], where C is 1 or 3 and exactly
+            one of the two places can be it; uint8, or floating-point numbers in [0, 1].
         labels: [N] whole numbers from 0, or None.
         views, size, seed: as in :func:`open_data`.
         name: of the set, for results.

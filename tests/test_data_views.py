@@ -234,11 +234,15 @@ class TestColours:
         assert len(counts) == 24
         assert stats.chisquare(counts.numpy()).pvalue > 1e-3
 
-    def test_factors_are_never_negative(self):
-        numbers = jitter_numbers(6)
-        numbers[:, 1] = 1e-12
-        dark = jittered(pictures(), numbers, (3.0, 0.0, 0.0, 0.0), 1.0)  # uniform in [0, 4]
-        assert 0 <= float(dark.max()) < 1e-9
+    @pytest.mark.parametrize("kind", [0, 1, 2])
+    def test_factors_are_never_negative(self, kind):
+        images, numbers = pictures(), jitter_numbers(6)
+        numbers[:, 1 + kind] = 0.25
+        strength = [0.0] * 4
+        strength[kind] = 3.0  # the factor is uniform in [0, 4], so that a quarter is 1
+        torch.testing.assert_close(
+            jittered(images, numbers, tuple(strength), 1.0), images, rtol=0, atol=1e-12
+        )
 
     def test_grey_images_have_no_hue(self):
         images, numbers = pictures(channels=1), jitter_numbers(6)

@@ -149,7 +149,8 @@ def _reason(error: BaseException) -> str:
 def _look(content: Content) -> tuple[tuple[int, int], bool]:
     """Height and width when upright, and whether it is grey, from the header."""
     with _opened(content) as image:
-        turned = image.getexif().get(_ORIENTATION, 1) >= 5
+        exif = image.format != "PNG" or "exif" in image.info  # to look for more, PNG would be decoded
+        turned = exif and image.getexif().get(_ORIENTATION, 1) >= 5
         return (image.size if turned else image.size[::-1]), image.mode in _GREY
 
 

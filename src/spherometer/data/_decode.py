@@ -154,6 +154,30 @@ def _look(content: Content) -> tuple[tuple[int, int], bool]:
         return (image.size if turned else image.size[::-1]), image.mode in _GREY
 
 
+def _attempt(places: Sequence[int], use: Callable[[int], None], bad: dict[int, str]) -> list[int]:
+    """Use every image; the places of those that could be. The others enter ``bad``, with the reason."""
+    for place in places:
+        try:
+            use(place)
+        except Exception as error:  # decoders of damaged files raise what they like
+            bad[place] = _reason(error)
+    return [place for place in places if place not in bad]
+
+
+def _decode_now(
+    places: Sequence[int], reader: Reader, shape: tuple[int, int, int], bad: dict[int, str]
+) -> tuple[list[int], Tensor]:
+    """The places of what can be decoded, and their pixels."""
+    pixels = torch.empty((len(places), *shape), dtype=torch.uint8)
+    rows = {place: row for row, place in enumerate(places)}
+
+    def decode(place: int) -> None:
+        pixels[rows[place]] = torch.from_numpy(decoded(reader(place), shape))
+
+    good = _attempt(places, decode, bad)
+    return good, pixels if len(good) == len(pixels) else pixels[[rows[place] for place in good]]
+
+
 def decode_all(
     name: str,
     source: str,
@@ -178,32 +202,20 @@ def decode_all(
     """
     _checks.whole("open_data", "skip_bad", skip_bad, at_least=0)
     looks: dict[int, tuple[tuple[int, int], bool]] = {}
-    rows: dict[int, NDArray[np.uint8]] = {}
     bad: dict[int, str] = {}
-
-    def attempt(places: Sequence[int], use: Callable[[int], None]) -> list[int]:
-        for place in places:
-            try:
-                use(place)
-            except Exception as error:  # decoders of damaged files raise what they like
-                bad[place] = _reason(error)
-        return [place for place in places if place not in bad]
+    kept: Tensor | None = None
 
     def look(place: int) -> None:
         looks[place] = _look(reader(place))
 
     with _quiet():
-        good = attempt(range(len(names)), look)
-        height, width = size or (looks[good[0]][0] if good else (1, 1))
-        shape = (1 if all(looks[place][1] for place in good) else 3, height, width)
-
-        def decode(place: int) -> None:
-            rows[place] = decoded(reader(place), shape)
-
-        fits = len(good) * shape[0] * height * width <= KEPT_BYTES
+        good = _attempt(range(len(names)), look, bad)
         if size is None:
             _check_alike(source, names, {place: looks[place][0] for place in good})
-        good = attempt(good, decode) if fits else good
+        height, width = size or (looks[good[0]][0] if good else (1, 1))
+        shape = (1 if all(looks[place][1] for place in good) else 3, height, width)
+        if len(good) * shape[0] * height * width <= KEPT_BYTES:
+            good, kept = _decode_now(good, reader, shape, bad)
     if bad:
         _count_bad(
             source, [f"{names[place]!r} ({bad[place]})" for place in sorted(bad)], len(names), skip_bad
@@ -222,7 +234,7 @@ def decode_all(
         shape,
         None if labels is None else labels[torch.tensor(good, dtype=torch.int64)],
         identity,
-        torch.from_numpy(np.stack([rows.pop(place) for place in good])) if fits and good else None,
+        kept,
     )
 
 

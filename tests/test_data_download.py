@@ -77,7 +77,9 @@ def md5(content: bytes) -> str:
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
     found = Server()
     yield found
     found.close()

@@ -253,6 +253,26 @@ class TestDamage:
                 with pytest.raises(InputError, match="Got 1 of 1 that are not"):
                     open_data(folder)
 
+    @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tif", "webp", "bmp"])
+    def test_whatever_the_bytes_are_there_are_pixels_or_one_line(self, tmp_path, suffix):
+        image = picture(0, (16, 16))
+        exif = {} if suffix in ("gif", "bmp") else {"exif": Image.Exif()}
+        content = save(tmp_path / f"0.{suffix}", image, **exif).read_bytes()
+        generator = np.random.default_rng(0)
+        for num in (1, 2, 8) * 20:
+            changed = bytearray(content)
+            for place in generator.integers(0, min(len(content), 200), num):
+                changed[place] = generator.integers(256)
+            (tmp_path / f"0.{suffix}").write_bytes(changed)
+            said = "Got 1 of 1 that are not"
+            try:
+                shape = pixels(open_data(tmp_path, size=4)).shape
+            except InputError as error:
+                said, shape = str(error), (1, 3, 4, 4)
+            assert shape in ((1, 1, 4, 4), (1, 3, 4, 4))
+            assert "Got 1 of 1 that are not" in said
+            assert "\n" not in said
+
     def test_nothing_to_train_on(self, tmp_path):
         message = (
             "open_data: folder {!r} must hold images, because they are the training data. Got none "

@@ -187,6 +187,20 @@ def test_bad_images_are_counted_and_left_out_when_that_is_asked_for(capsys):
     assert len(said) == 2  # one for each part, however often it is opened
 
 
+@pytest.mark.parametrize(("make", "name"), [(parted, "images"), (hugging_face, "saved")])
+def test_decoding_by_workers_changes_nothing(make, name, monkeypatch):
+    data = make(name)
+    assert train("--data", data) == 0
+    monkeypatch.setattr(_decode, "KEPT_BYTES", 0)
+    assert train("--data", data, "--workers", "1", "--out", "late") == 0
+    assert results()["data"] == json.loads(Path("late/results.json").read_text())["data"]
+    first, second = (
+        [json.loads(line)["loss"] for line in Path(out, "log.jsonl").read_text().splitlines()]
+        for out in ("out", "late")
+    )
+    assert first == second
+
+
 def test_images_that_are_damaged_later_end_the_run_with_one_line(capsys, monkeypatch):
     folder("images")
     monkeypatch.setattr(_decode, "KEPT_BYTES", 0)

@@ -61,6 +61,20 @@ class TestSoftmax:
         predicted = torch.from_numpy(theirs.predict(scaled))
         assert float((ours.predict(x.to(dtype)) != predicted).double().mean()) <= (0.01 if near > 1e-3 else 0)
 
+    @pytest.mark.parametrize("num_features", [41, 300])
+    def test_more_features_than_rows(self, num_features):
+        """The same minimum, without numbers for every pair of features."""
+        generator = torch.Generator().manual_seed(1)
+        x, labels = torch.randn(40, num_features, generator=generator).double(), torch.arange(40) % 3
+        scaled = StandardScaler().fit_transform(x.numpy())
+        theirs = LogisticRegression(tol=1e-12, max_iter=10_000).fit(scaled, labels.numpy())
+        ours = fit_softmax(x, labels, num_classes=3)
+        assert ours.converged
+        weights = ours.weights.T - ours.weights.T.mean(dim=0)
+        torch.testing.assert_close(weights, torch.from_numpy(theirs.coef_), atol=1e-4, rtol=0)
+        constant = fit_softmax(torch.full((9, 20), 0.3), torch.arange(9) % 3, num_classes=3)
+        assert float(constant.weights.abs().max()) == 0
+
     def test_says_when_it_stopped_early(self):
         x, labels = clouds()
         assert not fit_softmax(x.double(), labels, num_classes=4, max_iterations=2).converged

@@ -60,11 +60,11 @@ def fit_softmax(
     rows = len(features)
     x, centre, scale = _standardised(features)
     penalty = 1 / (strength * rows)
-    values, vectors = torch.linalg.eigh((x.T @ x).double() / rows)
+    values, vectors = _axes(x)
     # an average cell's curvature p (1 - p) is about 1/K; the exact factor matters little
     step = (values.clamp(min=0) / num_classes + penalty).rsqrt()
-    to_weights = vectors * step  # [P, P]: W = to_weights @ U
-    shape = (x.shape[1] + 1, num_classes)
+    to_weights = vectors * step  # [P, R]: W = to_weights @ U
+    shape = (to_weights.shape[1] + 1, num_classes)
     picked = labels.to(x.device)[:, None]
 
     def passed(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -89,6 +89,22 @@ def fit_softmax(
     # rounding may stop the line search just before the tolerance: that is the minimum in this precision
     converged = bool(np.abs(found.jac).max() <= 3 * tolerance)
     return SoftmaxFit(weights, free[-1].to(x.dtype), centre, scale, int(found.nit), converged)
+
+
+def _axes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [R] and eigenvectors [P, R] of X^T X / N, float64.
+
+    With more features than rows (pixels of large images) only those of positive eigenvalues: the minimum lies
+    in the span of the rows, and P x P numbers would fill the memory.
+    """
+    rows, num_features = x.shape
+    if num_features <= rows:
+        values, vectors = torch.linalg.eigh((x.T @ x).double() / rows)
+        return values, vectors
+    wide = x.double()
+    values, left = torch.linalg.eigh(wide @ wide.T / rows)
+    some = values > 1e-12 * values[-1]
+    return values[some], wide.T @ (left[:, some] / (rows * values[some]).sqrt())
 
 
 def _standardised(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_MAX_ITERATIONS = 100
+_MAX_ITERATIONS = 500
 _LARGEST_GRADIENT = {torch.float32: 3e-4, torch.float64: 1e-8}  # per row, in preconditioned coordinates
 
 

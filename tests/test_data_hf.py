@@ -130,10 +130,10 @@ def test_paths_are_read_only_when_they_are_regular_files(tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match=r"Got 3 of 4 that are not, the first is 'row 1' \(no regular file\)"
     ):
-        open_data("hf:some/set")
+        open_data("hf:some/set", download=True)
     monkeypatch.setattr(datasets, "load_dataset", lambda name: dataset([]))
     with pytest.raises(InputError, match=r"must hold images, because.*Got no rows"):
-        open_data("hf:some/set")
+        open_data("hf:some/set", download=True)
 
 
 def test_other_directories_and_damage(tmp_path):
@@ -165,10 +165,16 @@ def test_names_of_the_hub_are_looked_up_only_when_there_is_no_such_path(tmp_path
 
     monkeypatch.setattr(datasets, "load_dataset", hub)
     monkeypatch.chdir(tmp_path)
-    assert open_data("hf:some/set").labels.tolist() == [0, 1, 0, 1]
+    refused(
+        lambda: open_data("hf:some/set"),
+        "open_data: data 'hf:some/set' must be a directory that exists, because the hub is asked only when "
+        "you want a download. Got no such path. Pass download=True (--download) if it is a name of the hub.",
+    )
+    assert not asked
+    assert open_data("hf:some/set", download=True).labels.tolist() == [0, 1, 0, 1]
     assert asked == [("some/set", (), {})]
     refused(
-        lambda: open_data("hf:gone/set"),
+        lambda: open_data("hf:gone/set", download=True),
         "open_data: data 'hf:gone/set' must be a directory that exists, or a name of the hub that can be "
         "reached, "
         "because it is read with datasets. Got no such path, and from the hub: Couldn't reach 'gone/set' "

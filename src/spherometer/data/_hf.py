@@ -32,8 +32,8 @@ def is_saved(path: Path) -> bool:
     return any((path / name).is_file() for name in _SAVED)
 
 
-def load(place: str) -> Any:
-    """A ``Dataset`` or ``DatasetDict``: a directory, else (if there is no such path) a name of the hub.
+def load(place: str, *, download: bool = False) -> Any:
+    """A ``Dataset`` or ``DatasetDict``: a directory, else (``download``, and no such path) a name of the hub.
 
     No script of a data set is run: the library has no way to do that any more.
     """
@@ -47,6 +47,14 @@ def load(place: str) -> Any:
             "nothing else is read as a data set of Hugging Face",
             "another directory" if path.is_dir() else "a file",
             "Save it with save_to_disk, or pass a folder of images without hf:",
+        )
+    if not here and not download:
+        _refuse(
+            place,
+            "be a directory that exists",
+            "the hub is asked only when you want a download",
+            "no such path",
+            "Pass download=True (--download) if it is a name of the hub",
         )
     try:
         return datasets.load_from_disk(str(path)) if here else datasets.load_dataset(place)

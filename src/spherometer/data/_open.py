@@ -109,7 +109,7 @@ def _from_path(wanted: _Wanted) -> Images:
     columns = {"image": wanted.image, "label": wanted.label}
     if wanted.name.startswith(_hf.PREFIX):
         place = wanted.name.removeprefix(_hf.PREFIX)
-        dataset = _hf.load(place)
+        dataset = _hf.load(place, download=wanted.download)
         part = wanted.part_of(_hf.parts_of(dataset))
         return _hf.read_hf(
             place,
@@ -203,7 +203,7 @@ def open_data(
         data_dir: where known sets lie; by default SPHEROMETER_DATA, else the user's cache.
         part: "train", "test", ...; "auto" is the one that trains encoders: of a set that comes without
             parts, everything. Nothing is split off by chance.
-        download: fetch missing files of a known set.
+        download: fetch missing files of a known set, or a data set of the hub (``hf:NAME``).
         skip_bad: how many unreadable images or lines may be left out; the first is named.
         image, label: columns of a data set of Hugging Face (by default the only ones of their kind), or
             arrays of a .npz file; for images in a .npy file, ``label`` is a .npy file of whole numbers; for

@@ -31,7 +31,7 @@ def close(a, b, tolerance=1e-11):
 
 
 def measurable(metric, rows, apart=1e-3):
-    """Whether the metric is defined for the rows: not constant, no two in one place, where it asks for that."""
+    """Whether the metric is defined for the rows: not constant, no two in one place if it asks for that."""
     if metric.distinct_rows:
         z = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         distances = np.linalg.norm(z[:, None] - z, axis=2)[np.triu_indices(len(z), 1)]

@@ -15,9 +15,9 @@ import pytest
 from spherometer.study import _pool
 from spherometer.study._grid import Configuration, Task, protocol
 from spherometer.study._queue import LostTaskError, Queue
+from spherometer.study._recipe import StudyRecipe
 from spherometer.study._storage import STUDY_NAME, open_storage
 from spherometer.study._worker import Order
-from spherometer.study._recipe import StudyRecipe
 
 optuna = pytest.importorskip("optuna")
 SHARED = replace(

@@ -268,3 +268,18 @@ def test_sizes_and_classes(capsys):
     )
     assert train("--data", "flat", "--loss", "sup_con", "--out", "more") == 2
     assert complaint(capsys).startswith("train: data must have classes for sup_con, because")
+
+
+def test_a_finished_run_belongs_to_its_data(capsys):
+    name = folder("images")
+    assert main(["train", "--data", name, *SMALL]) == 0
+    results = Path("out/results.json").read_bytes()
+    assert main(["train", "--data", name, *SMALL]) == 0
+    Image.fromarray(PIXELS[0]).save(Path(name, "a", "more.png"))
+    capsys.readouterr()
+    assert main(["train", "--data", name, *SMALL]) == 2
+    assert "where the data were" in capsys.readouterr().err
+    for file in Path(name).rglob("*.png"):
+        file.unlink()
+    assert main(["train", "--data", name, *SMALL]) == 0  # the data are gone, the results stand
+    assert Path("out/results.json").read_bytes() == results

@@ -185,6 +185,7 @@ def run_training(
     out = Path(out)
     ended = finished(out, recipe, probe)
     if ended is not None:
+        _check_same_data(out, recipe, ended)
         return ended
     views = open_views(recipe, download=download)
     parts = open_probed(recipe, download=download) if probe else None
@@ -343,6 +344,18 @@ def finished(out: Path, recipe: Recipe, probe: bool) -> Ending | None:
     if probe and "probes" not in results:
         return None  # the loop has nothing to do, and the probing follows
     return Ending(results, results["steps"], already=True)
+
+
+def _check_same_data(out: Path, recipe: Recipe, ended: Ending) -> None:
+    """Refuse results of other data under the same name; data that are gone leave the results as they are."""
+    assert ended.results is not None
+    before = str(ended.results["data"]["fingerprint"])
+    try:
+        now = open_views(recipe).fingerprint()
+    except InputError:
+        return
+    if now != before:
+        refuse_other(out, [f"the data were {before[:12]} and are {now[:12]}"])
 
 
 def refuse_other(out: Path, changed: list[str]) -> None:

@@ -97,7 +97,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     lines.append(_row("untrained", list(first.values()), "untrained"))
     pixels = next(iter(found.values()))["probes"]["raw_pixels"]
     both = [_cell([pixels[f"{probe}_pixels"]]) for probe in PROBES]
-    lines.append("| raw pixels | | " + " | ".join(both) + " | | | | | |")
+    lines.append("| raw pixels, read in place of an output | | " + " | ".join(both) + " | | | | | |")
     return "\n".join(lines)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import random
 from collections import OrderedDict, defaultdict
 from typing import Any, NoReturn
 
@@ -151,28 +150,3 @@ def _refuse_description(got: str) -> NoReturn:
         got,
         "Pass both parts of one checkpoint",
     )
-
-
-def capture_rng() -> dict[str, Any]:
-    """States of the global generators of Python, NumPy and torch (and of all CUDA devices), for ``pack``."""
-    captured: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),  # noqa: NPY002 - the global one, because others draw from it
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        captured["cuda"] = torch.cuda.get_rng_state_all()
-    return captured
-
-
-def restore_rng(captured: dict[str, Any]) -> None:
-    """Put the global generators back to where ``capture_rng`` saw them.
-
-    States of CUDA devices that this machine does not have are left out; nothing else can be resumed there.
-    """
-    random.setstate(captured["python"])
-    np.random.set_state(captured["numpy"])  # noqa: NPY002
-    torch.set_rng_state(captured["torch"].cpu())
-    if "cuda" in captured and torch.cuda.is_available():
-        for device, state in enumerate(captured["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(state.cpu(), device)

@@ -11,6 +11,7 @@ from spherometer import errors as errors
 from spherometer._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from spherometer import kernels as kernels
     from spherometer import losses as losses
     from spherometer import plots as plots
     from spherometer import probes as probes
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from spherometer._results import Measurement as Measurement
     from spherometer.metrics import alignment as alignment
     from spherometer.metrics import alignment_samples as alignment_samples
+    from spherometer.metrics import conditional_alignment as conditional_alignment
+    from spherometer.metrics import conditional_uniformity as conditional_uniformity
     from spherometer.metrics import cross_uniformity as cross_uniformity
     from spherometer.metrics import effective_rank as effective_rank
     from spherometer.metrics import expected_uniformity as expected_uniformity
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 _METRICS = (
     "alignment",
     "alignment_samples",
+    "conditional_alignment",
+    "conditional_uniformity",
     "cross_uniformity",
     "effective_rank",
     "expected_uniformity",
@@ -59,7 +64,7 @@ _METRICS = (
 _RESULTS = ("Evaluation", "Measurement")
 _RELATION = ("Relation", "performance_relation")
 _MONITOR = ("Alarm", "Monitor")
-_NAMESPACES = ("losses", "plots", "probes", "sphere")
+_NAMESPACES = ("kernels", "losses", "plots", "probes", "sphere")
 
 __all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_NAMESPACES, "citation", "errors", "measure"))
 
@@ -79,6 +84,8 @@ def __getattr__(name: str) -> Any:
         import spherometer._measure as module
     elif name == "citation":
         import spherometer._citation as module
+    elif name == "kernels":
+        import spherometer.kernels as module
     elif name == "losses":
         import spherometer.losses as module
     elif name == "plots":

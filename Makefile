@@ -34,6 +34,7 @@ bench: $(VENV)/installed-dev  ## ratios against pdist, cdist and full matrices; 
 	$(BIN)/python benchmarks/uniformity.py --out benchmarks/results
 	$(BIN)/python benchmarks/info_nce.py --out benchmarks/results
 	$(BIN)/python benchmarks/losses_more.py --out benchmarks/results
+	$(BIN)/python benchmarks/conditional.py --out benchmarks/results
 	$(BIN)/python benchmarks/monitor.py --out benchmarks/results
 
 nightly: $(VENV)/installed-dev  ## what is too long for every day
@@ -49,7 +50,7 @@ $(VENV)/installed-train: $(INPUTS) | $(BIN)/uv
 	@touch $@
 
 $(VENV)/installed-dev: $(INPUTS) | $(BIN)/uv
-	$(UV) $(COMPILE) -e '.[train,lightning,text,hf,dev]'
+	$(UV) $(COMPILE) -e '.[train,lightning,neuro,text,hf,dev]'
 	@touch $@ $(VENV)/installed-train
 
 clean:

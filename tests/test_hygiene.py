@@ -26,7 +26,8 @@ LAYERS = {
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 HEAVY = (
     "scipy sklearn matplotlib pandas pyarrow optuna kornia accelerate typer rich jinja2 safetensors pooch "
-    "PIL datasets transformers sentence_transformers lightning torchmetrics timm"
+    "PIL datasets transformers sentence_transformers lightning torchmetrics timm "
+    "nibabel nilearn monai"
 )
 
 

@@ -41,6 +41,8 @@ def write_file(path: Path, content: bytes) -> None:
 def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
     """Make the directory ``path`` with ``files`` (name -> content) in one step, like ``write_file``.
 
+    Names may lead into directories of it ("a/b"), which are made.
+
     A directory that is there already is replaced. For a moment neither is there under its name; after a kill
     in that moment ``sweep_temporaries`` gives the old one its name back.
 
@@ -54,6 +56,7 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
             _discard(temporary)  # an earlier process with our number may have left it
             temporary.mkdir()
             for name, content in files.items():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 _fill(temporary / name, content)
             _sync(temporary)
             if path.exists():

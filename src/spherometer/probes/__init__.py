@@ -1,6 +1,10 @@
-"""Probes: how much of the labels can be read from frozen features."""
+"""Probes: how much of the labels, or of the meta-data, can be read from frozen features."""
 
 from spherometer.probes._few_labels import few_labels as few_labels
 from spherometer.probes._intervals import wilson_interval as wilson_interval
 from spherometer.probes._linear import LinearProbe as LinearProbe
 from spherometer.probes._nearest import KNNProbe as KNNProbe
+from spherometer.probes._regression import regression_scores as regression_scores
+from spherometer.probes._ridge import RidgeProbe as RidgeProbe
+from spherometer.probes._splits import group_split as group_split
+from spherometer.probes._splits import stratified_split as stratified_split

@@ -249,11 +249,12 @@ class _Maker:
         return list(self.template.maps.shape[1:])
 
     def _smooth(self, index: Tensor, view: int, nodes: Sequence[int], channels: int, sides: Any) -> Tensor:
-        """Random fields [B, channels, ...], linear between normal nodes."""
+        """Random fields [B, channels, ...], linear between nodes with standard normal values."""
         drawn = Draws(self.seed, view=view).normal(index, channels * math.prod(nodes)).float()
-        return F.interpolate(
-            drawn.view(len(index), channels, *nodes), size=list(sides), mode="trilinear", align_corners=True
-        )
+        fields = drawn.view(len(index), channels, *nodes)
+        for num, side in zip(nodes, sides, strict=True):
+            fields = torch.tensordot(fields, _between(num, side), dims=([2], [0]))  # that axis goes last
+        return fields
 
     def _warped(self, index: Tensor, own: Tensor, elder: Tensor, sexed: Tensor) -> tuple[Tensor, Tensor]:
         """Shares [B, 3, x, y, z] of the tissues, and the rest [B, 1, x, y, z] of T1, where they moved to.
@@ -303,6 +304,12 @@ class _Maker:
         drawn = Draws(self.seed, view=_NOISE).normal(index, math.prod(sides)).float()
         noise = recipe.noise * drawn.view_as(volumes)
         return torch.where(inside, (volumes * shade + noise).clamp(min=1e-3), 0.0)
+
+
+def _between(nodes: int, side: int) -> Tensor:
+    """Weights [nodes, side] of linear interpolation from nodes to places, both from end to end."""
+    places = torch.linspace(0, nodes - 1, side)
+    return (1 - (places - torch.arange(nodes)[:, None]).abs()).clamp(min=0)
 
 
 def _rotations(angles: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from spherometer.data._augment import PRESETS as PRESETS
 from spherometer.data._augment import Augmentation as Augmentation
+from spherometer.data._brain import BrainRecipe as BrainRecipe
+from spherometer.data._brain import Brains as Brains
+from spherometer.data._brain import make_brains as make_brains
 from spherometer.data._decode import UnreadableImagesWarning as UnreadableImagesWarning
 from spherometer.data._draws import Draws as Draws
 from spherometer.data._draws import permutation as permutation

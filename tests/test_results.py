@@ -155,7 +155,11 @@ BAD_DOCUMENTS = [
     (changed(("notes",), "x"), "hold a list of strings 'notes'", "'x'"),
     (changed(("measurements",), []), "hold an object 'measurements'", "[]"),
     (changed(("spherometer",), 1), "hold a string 'spherometer' (the version)", "1"),
-    (changed(("more",), 1), "hold nothing but schema, spherometer, measurements and notes", "['more']"),
+    (
+        changed(("more",), 1),
+        "hold nothing but schema, spherometer, measurements, notes and bandwidth_curve",
+        "['more']",
+    ),
     (changed((*UNIFORMITY, "value"), None), "hold a usable 'value' in measurement 'uniformity'", "None"),
     (changed((*UNIFORMITY, "value"), True), "hold a usable 'value' in measurement 'uniformity'", "True"),
     (changed((*UNIFORMITY, "interval"), [1]), "hold a usable 'interval' in measurement 'uniformity'", "[1]"),

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NoReturn
 
 from spherometer import _checks
+from spherometer._curve import BandwidthCurve
 from spherometer._version import __version__
 from spherometer.errors import InputError
 
@@ -111,9 +112,10 @@ class Evaluation(Mapping[str, Measurement]):
     Attributes:
         notes: what a reader must know, for instance how many rows were dropped.
         version: the version of the package that measured.
+        bandwidth_curve: the conditional measures against the bandwidth, where they were asked for.
     """
 
-    __slots__ = ("_measurements", "notes", "version")
+    __slots__ = ("_measurements", "bandwidth_curve", "notes", "version")
 
     def __init__(
         self,
@@ -121,8 +123,10 @@ class Evaluation(Mapping[str, Measurement]):
         *,
         notes: tuple[str, ...] = (),
         version: str = __version__,
+        bandwidth_curve: BandwidthCurve | None = None,
     ) -> None:
         self._measurements = dict(measurements)
+        self.bandwidth_curve = bandwidth_curve
         self.notes = tuple(notes)
         self.version = version
 
@@ -148,12 +152,15 @@ class Evaluation(Mapping[str, Measurement]):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
+        found: dict[str, Any] = {
             "schema": SCHEMA,
             "spherometer": self.version,
             "measurements": {name: measured.to_dict() for name, measured in self.items()},
             "notes": list(self.notes),
         }
+        if self.bandwidth_curve is not None:
+            found["bandwidth_curve"] = self.bandwidth_curve.to_dict()
+        return found
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Strict JSON text; also written to ``path`` when one is given."""
@@ -176,11 +183,14 @@ class Evaluation(Mapping[str, Measurement]):
         version = document.get("spherometer")
         if not isinstance(version, str):
             _bad("hold a string 'spherometer' (the version)", repr(version)[:200])
-        extra = sorted(set(document) - {"schema", "spherometer", "measurements", "notes"})
+        extra = sorted(set(document) - {"schema", "spherometer", "measurements", "notes", "bandwidth_curve"})
         if extra:
-            _bad("hold nothing but schema, spherometer, measurements and notes", str(extra)[:200])
+            wanted = "hold nothing but schema, spherometer, measurements, notes and bandwidth_curve"
+            _bad(wanted, str(extra)[:200])
         read = {name: Measurement.from_dict(name, each) for name, each in measurements.items()}
-        return cls(read, notes=tuple(notes), version=version)
+        curve = document.get("bandwidth_curve")
+        drawn = None if curve is None else BandwidthCurve.from_dict(curve)
+        return cls(read, notes=tuple(notes), version=version, bandwidth_curve=drawn)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Evaluation:
@@ -234,7 +244,8 @@ class Evaluation(Mapping[str, Measurement]):
         widths = [max(_width(row[column]) for row in rows) for column in range(len(_HEADER))]
         lines = ["  ".join(map(_pad, row, widths, _RIGHT)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+        curve = [] if self.bandwidth_curve is None else ["", str(self.bandwidth_curve)]
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes), *curve])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in _HEADER)
@@ -245,7 +256,8 @@ class Evaluation(Mapping[str, Measurement]):
             tail = [f"<td>{escaped}</td>", f"<td>{num}</td>", f"<td>{better}</td>"]
             body.append("<tr>" + "".join([*plain, *tail]) + "</tr>")
         notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in self.notes)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>{notes}"
+        curve = "" if self.bandwidth_curve is None else f"<pre>{html.escape(str(self.bandwidth_curve))}</pre>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>{notes}{curve}"
 
 
 _HEADER = ("metric", "value", "95 % interval", "compare with", "n", "better")

@@ -1,5 +1,6 @@
 """Figures of results: they draw what was measured and compute nothing."""
 
+from spherometer.plots._bandwidths import bandwidths as bandwidths
 from spherometer.plots._circle import circle as circle
 from spherometer.plots._intervals import intervals as intervals
 from spherometer.plots._plane import plane as plane

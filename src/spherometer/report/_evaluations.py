@@ -41,8 +41,63 @@ def _settings(settings: dict[str, Any]) -> str:
     shown = [
         f"{key.replace('_', ' ')}: {words[value] if value is None or isinstance(value, bool) else value}"
         for key, value in settings.items()
+        if not isinstance(value, dict)  # the kernel in full: its words stand beside it
     ]
     return "; ".join(shown)
+
+
+def _curve(evaluation: dict[str, Any]) -> dict[str, Any] | None:
+    """The measures against the bandwidth: a figure and a table of the same numbers."""
+    curve = evaluation.get("bandwidth_curve")
+    if curve is None:
+        return None
+    names = list(curve["points"][0]["bandwidths"])
+    rows = [
+        {
+            "name": "No kernel",
+            "bandwidths": [_format.DASH] * len(names),
+            "neighbors": _format.DASH,
+            "cells": _reference(curve["unconditional"]),
+        },
+        *(
+            {
+                "name": "The kernel's own" if point["factor"] == 1 else f"× {point['factor']:.3g}",
+                "bandwidths": [f"{point['bandwidths'][name]:.4g}" for name in names],
+                "neighbors": _format.number(point["neighbors"], 1),
+                "cells": [
+                    _format.cell(_number_of(point, "alignment"), 4),
+                    _format.cell(_number_of(point, "uniformity"), 4),
+                ],
+            }
+            for point in curve["points"]
+        ),
+        {
+            "name": "Infinite",
+            "bandwidths": ["∞"] * len(names),
+            "neighbors": _format.DASH,
+            "cells": _reference(curve["infinite"]),
+        },
+    ]
+    return {
+        "kernel": curve["kernel"],
+        "names": names,
+        "num": _format.count(curve["num"]),
+        "settings": _settings({key: value for key, value in curve["settings"].items() if value is not None}),
+        "notes": curve["notes"],
+        "rows": rows,
+        "figure": _page.image(plots.to_svg(plots.bandwidths(curve))),
+    }
+
+
+def _number_of(point: dict[str, Any], name: str) -> dict[str, Any] | None:
+    value = point[name]
+    return None if value is None else {"value": value, "interval": point[f"{name}_interval"]}
+
+
+def _reference(values: dict[str, Any]) -> list[dict[str, str]]:
+    return [
+        _format.cell({"value": values[name], "interval": None}, 4) for name in ("alignment", "uniformity")
+    ]
 
 
 def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -68,6 +123,7 @@ def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any
         "notes": evaluation["notes"],
         "rows": rows,
         "figure": _page.image(plots.to_svg(plots.intervals(measurements))) if measurements else None,
+        "curve": _curve(evaluation),
     }
 
 

@@ -78,6 +78,21 @@ MEASURES = {
         "Uniformity over all pairs made of one row of each side, positive pairs included.",
         "The uniform law when the two sides are spread evenly and independently.",
     ),
+    "conditional_alignment": (
+        "Conditional alignment",
+        "lower",
+        "How far apart samples with similar meta-data land: the mean squared distance, each pair weighted by "
+        "the kernel, the own pair included.",
+        "Plain alignment when only the own pair counts; the mean distance of all pairs when the meta-data "
+        "say nothing about the features.",
+    ),
+    "conditional_uniformity": (
+        "Conditional uniformity",
+        "lower",
+        "How evenly samples with different meta-data spread: the logarithm of the mean of "
+        "exp(−t · squared distance), each pair weighted by how little alike the kernel finds it.",
+        "Uniformity over all pairs: below it, different samples lie further apart than any two.",
+    ),
     "effective_rank": (
         "Effective rank",
         "higher",

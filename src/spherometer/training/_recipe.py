@@ -2,63 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Any
 
 from spherometer import _checks
 from spherometer.errors import InputError
-
-METHODS = (
-    "align_uniform",
-    "info_nce",
-    "nt_xent",
-    "sup_con",
-    "decoupled_uniformity",
-    "hyperspherical_energy",
-    "combined",
-    "supervised",
-)
-LABELLED = ("sup_con", "supervised")  # methods that draw samples of a class together
-PARTS = tuple(name for name in METHODS if name not in ("sup_con", "combined", "supervised"))
-QUEUED = ("align_uniform", "info_nce")  # methods that can take keys from a momentum encoder's queue
-
-
-def _number(name: str, value: Any, *, most: float = math.inf, below: bool = False) -> None:
-    """Check a finite number from 0 to ``most``; ``below``: ``most`` itself is refused."""
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not (usable and 0 <= value <= most and not (below and value == most)):
-        bounded = f"lie in [0, {most:g}{')' if below else ']'}"
-        must = "be a finite number of at least 0" if math.isinf(most) else bounded
-        because = "nothing else has a meaning here"
-        got, fix = repr(value)[:80], f"Pass for instance {name} = 0"
-        _checks.refuse(InputError, "Recipe", name, must, because, got, fix)
-
-
-def _optional(name: str, value: Any, *, at_least: int = 1) -> None:
-    if value is not None:
-        _checks.whole("Recipe", name, value, at_least=at_least)
-
-
-def _flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        got = repr(value)[:80]
-        _checks.refuse(
-            InputError, "Recipe", name, "be true or false", "it is a switch", got, f"Pass {name} = true"
-        )
-
-
-def _text(name: str, value: Any, *, optional: bool = False) -> None:
-    if not (isinstance(value, str) and value) and not (optional and value is None):
-        _checks.refuse(
-            InputError,
-            "Recipe",
-            name,
-            "be text that is not empty",
-            "it names something",
-            repr(value)[:80],
-            f'Pass for instance {name} = "digits"',
-        )
+from spherometer.training import _fields
+from spherometer.training._recipe_method import CONDITIONAL as CONDITIONAL
+from spherometer.training._recipe_method import LABELLED as LABELLED
+from spherometer.training._recipe_method import METHODS as METHODS
+from spherometer.training._recipe_method import LossRecipe as LossRecipe
+from spherometer.training._recipe_method import MethodRecipe as MethodRecipe
 
 
 @dataclass(frozen=True)
@@ -74,6 +27,11 @@ class DataRecipe:
         skip_bad: samples that may be unreadable.
         image, label: columns of a data set of Hugging Face, arrays of a .npz file; label: also of texts.
         left, right: columns of a table of pairs of texts.
+        metadata: columns of the meta-data that methods compare and probes predict, such as "age" and "sex".
+        suffix, derivatives, space: which volumes of a BIDS tree.
+        voxel_size: edge of a voxel in mm that volumes are resampled to.
+        shape: voxels along each axis that volumes are resampled to.
+        cache_dir: where preprocessed volumes are kept.
     """
 
     name: str = "digits"
@@ -86,15 +44,35 @@ class DataRecipe:
     label: str | None = None
     left: str | None = None
     right: str | None = None
+    metadata: tuple[str, ...] | None = None
+    suffix: str | None = None
+    derivatives: str | None = None
+    space: str | None = None
+    voxel_size: float | None = None
+    shape: tuple[int, ...] | None = None
+    cache_dir: str | None = None
 
     def __post_init__(self) -> None:
-        _text("data.name", self.name)
-        _text("data.views", self.views)
-        for name in ("data_dir", "image", "label", "left", "right"):
-            _text(f"data.{name}", getattr(self, name), optional=True)
-        _text("data.part", self.part)
-        _optional("data.size", self.size)
+        _fields.text("data.name", self.name)
+        _fields.text("data.views", self.views)
+        texts = ("data_dir", "image", "label", "left", "right", "suffix", "derivatives", "space", "cache_dir")
+        for name in texts:
+            _fields.text(f"data.{name}", getattr(self, name), optional=True)
+        _fields.text("data.part", self.part)
+        _fields.optional("data.size", self.size)
         _checks.whole("Recipe", "data.skip_bad", self.skip_bad, at_least=0)
+        _fields.names("data.metadata", self.metadata, example='metadata = ["age"]')
+        if self.voxel_size is not None:
+            _checks.positive("Recipe", "data.voxel_size", self.voxel_size)
+        if self.shape is not None:
+            for side in self.shape:
+                _checks.whole("Recipe", "data.shape", side)
+            if len(self.shape) != 3 or self.voxel_size is not None:
+                _fields.refuse(
+                    "data.shape", "have three numbers, and go without data.voxel_size",
+                    "either of them says what the grid is",
+                    f"{list(self.shape)!r}, voxel_size {self.voxel_size}", "Pass one of the two",
+                )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,7 +80,7 @@ class EncoderRecipe:
     """[encoder]: what is trained. A field of None has the encoder's own default.
 
     Args:
-        name: of the architecture; "auto": "conv" for images, "bag" for text.
+        name: of the architecture; "auto": "conv" for images, "conv3d" for volumes, "bag" for text.
         dim: output coordinates.
         head: projection head.
         hidden, stem, width, norm: as the encoder defines them.
@@ -117,93 +95,12 @@ class EncoderRecipe:
     norm: str | None = None
 
     def __post_init__(self) -> None:
-        _text("encoder.name", self.name)
+        _fields.text("encoder.name", self.name)
         _checks.whole("Recipe", "encoder.dim", self.dim)
         for name in ("head", "stem", "norm"):
-            _text(f"encoder.{name}", getattr(self, name), optional=True)
-        _optional("encoder.hidden", self.hidden)
-        _optional("encoder.width", self.width)
-
-
-@dataclass(frozen=True)
-class LossRecipe:
-    """One loss, with the parameters of all of them; each takes those that it has.
-
-    The energy repels and knows no pairs. As the method of a run, hyperspherical_energy therefore is
-    ``align_weight * alignment + uniform_weight * energy``. Among the parts of "combined" it is the energy
-    alone, times ``weight``, and a part of align_uniform with ``uniform_weight = 0`` can align.
-
-    Args:
-        name: which loss.
-        weight: in a combination.
-        align_weight, uniform_weight, alpha: of align_uniform, and of hyperspherical_energy as a method.
-        t: of align_uniform and decoupled_uniformity.
-        temperature: of info_nce, nt_xent and sup_con.
-        power: of hyperspherical_energy.
-    """
-
-    name: str = "align_uniform"
-    weight: float = 1.0
-    align_weight: float = 1.0
-    uniform_weight: float = 1.0
-    alpha: float = 2.0
-    t: float = 2.0
-    temperature: float = 0.5
-    power: float = 1.0
-
-    def _check(self, section: str, names: tuple[str, ...]) -> None:
-        _checks.one_of("Recipe", f"{section}.name", self.name, names)
-        for name in ("weight", "align_weight", "uniform_weight", "power"):
-            _number(f"{section}.{name}", getattr(self, name))
-        for name in ("t", "temperature"):
-            _checks.positive("Recipe", f"{section}.{name}", getattr(self, name))
-        _checks.positive("Recipe", f"{section}.alpha", self.alpha, at_least=1)
-
-    def __post_init__(self) -> None:
-        self._check("method.parts", PARTS)
-
-
-@dataclass(frozen=True)
-class MethodRecipe(LossRecipe):
-    """[method]: the loss, and where its negatives come from.
-
-    Args:
-        momentum: of the key encoder; 0: there is none.
-        queue: rows of keys that are kept; 0: none.
-        intra_batch: align_uniform with a queue: also the pairs within the batch.
-        parts: of "combined": losses with weights.
-    """
-
-    momentum: float = 0.0
-    queue: int = 0
-    intra_batch: bool = True
-    parts: tuple[LossRecipe, ...] = ()
-
-    def __post_init__(self) -> None:
-        self._check("method", METHODS)
-        _number("method.momentum", self.momentum, most=1, below=True)
-        _checks.whole("Recipe", "method.queue", self.queue, at_least=0)
-        _flag("method.intra_batch", self.intra_batch)
-        if bool(self.queue) != bool(self.momentum) or (self.queue and self.name not in QUEUED):
-            _checks.refuse(
-                InputError,
-                "Recipe",
-                "method.queue",
-                f"go with method.momentum, for {' or '.join(QUEUED)}",
-                "the queue keeps what the momentum encoder made",
-                f"name {self.name!r}, queue {self.queue}, momentum {self.momentum:g}",
-                "Pass for instance queue = 4096 and momentum = 0.99, or neither",
-            )
-        if bool(self.parts) != (self.name == "combined"):
-            _checks.refuse(
-                InputError,
-                "Recipe",
-                "method.parts",
-                'go with name = "combined"',
-                "they are the losses that it adds up",
-                f"name {self.name!r} with {len(self.parts)} parts",
-                'Pass for instance [[method.parts]] with name = "info_nce" and weight = 0.5',
-            )
+            _fields.text(f"encoder.{name}", getattr(self, name), optional=True)
+        _fields.optional("encoder.hidden", self.hidden)
+        _fields.optional("encoder.width", self.width)
 
 
 @dataclass(frozen=True)
@@ -236,14 +133,14 @@ class OptimizerRecipe:
     def __post_init__(self) -> None:
         _checks.one_of("Recipe", "optimizer.name", self.name, ("adamw", "sgd", "lars"))
         _checks.positive("Recipe", "optimizer.learning_rate", self.learning_rate)
-        _flag("optimizer.scale_rate", self.scale_rate)
-        _number("optimizer.momentum", self.momentum, most=1, below=True)
-        _number("optimizer.weight_decay", self.weight_decay)
+        _fields.flag("optimizer.scale_rate", self.scale_rate)
+        _fields.number("optimizer.momentum", self.momentum, most=1, below=True)
+        _fields.number("optimizer.weight_decay", self.weight_decay)
         _checks.one_of("Recipe", "optimizer.schedule", self.schedule, ("cosine", "step", "constant"))
-        _number("optimizer.warmup", self.warmup, most=1)
+        _fields.number("optimizer.warmup", self.warmup, most=1)
         for share in self.milestones:
-            _number("optimizer.milestones", share, most=1)
-        _number("optimizer.gamma", self.gamma, most=1)
+            _fields.number("optimizer.milestones", share, most=1)
+        _fields.number("optimizer.gamma", self.gamma, most=1)
         if self.clip is not None:
             _checks.positive("Recipe", "optimizer.clip", self.clip)
 
@@ -285,15 +182,15 @@ class RunRecipe:
                 f"epochs {self.epochs} and steps {self.steps}",
                 "Leave one of them out",
             )
-        _optional("run.epochs", self.epochs, at_least=0)
-        _optional("run.steps", self.steps, at_least=0)
+        _fields.optional("run.epochs", self.epochs, at_least=0)
+        _fields.optional("run.steps", self.steps, at_least=0)
         if self.minutes is not None:
             _checks.positive("Recipe", "run.minutes", self.minutes)
         _checks.whole("Recipe", "run.batch_size", self.batch_size, at_least=2)
         _checks.whole("Recipe", "run.seed", self.seed, at_least=0)
         _checks.one_of("Recipe", "run.precision", self.precision, ("no", "bf16", "fp16"))
         _checks.whole("Recipe", "run.workers", self.workers, at_least=0)
-        _optional("run.cached_batch", self.cached_batch)
+        _fields.optional("run.cached_batch", self.cached_batch)
 
 
 @dataclass(frozen=True)
@@ -305,7 +202,7 @@ class CheckpointRecipe:
     keep_best: int = 1
 
     def __post_init__(self) -> None:
-        _optional("checkpoints.every_steps", self.every_steps)
+        _fields.optional("checkpoints.every_steps", self.every_steps)
         _checks.whole("Recipe", "checkpoints.keep_last", self.keep_last)
         _checks.whole("Recipe", "checkpoints.keep_best", self.keep_best, at_least=0)
 
@@ -320,7 +217,7 @@ class LogRecipe:
     def __post_init__(self) -> None:
         _checks.whole("Recipe", "log.every", self.every)
         for name in self.trackers:
-            _text("log.trackers", name)
+            _fields.text("log.trackers", name)
 
 
 @dataclass(frozen=True)
@@ -352,6 +249,7 @@ class Recipe:
     monitor: MonitorRecipe = field(default_factory=MonitorRecipe)
 
     def __post_init__(self) -> None:
+        self._check_metadata()
         supervised = self.method.name == "supervised"
         if self.run.cached_batch is not None and supervised:
             _checks.refuse(
@@ -363,3 +261,18 @@ class Recipe:
                 str(self.run.cached_batch),
                 "Leave it out",
             )
+
+    def _check_metadata(self) -> None:
+        columns, method = self.data.metadata, self.method
+        if columns is None:
+            asks = ["name"] if method.conditional else []
+            asks += [name for name in ("kernel", "missing") if getattr(method, name) is not None]
+            if asks:
+                _fields.refuse(
+                    "data.metadata", "name columns", "the method compares them",
+                    f"none for method.{asks[0]} = {getattr(method, asks[0])!r}"[:80],
+                    'Pass for instance metadata = ["age", "sex"] (--metadata age,sex)',
+                )  # fmt: skip
+            return
+        for name in method.compared or ():
+            _fields.among("method.kernel", name, columns, "it compares columns of data.metadata")

@@ -41,14 +41,14 @@ def _section(where: str, kind: Any, values: Any) -> Any:
             repr(values)[:80],
             f"Write [{where}] on a line of its own",
         )
-    known = [field.name for field in dataclasses.fields(kind)]
+    known = {field.name: str(field.type) for field in dataclasses.fields(kind)}
     fields = {}
     for key, value in values.items():
         if key not in known:
-            _refuse_unknown(where, key, known)
+            _refuse_unknown(where, key, list(known))
         if key == "parts" and isinstance(value, (list, tuple)):
             value = [_section("method.parts", LossRecipe, part) for part in value]
-        if isinstance(getattr(kind, key, None), tuple):
+        if known[key].startswith("tuple["):
             if not isinstance(value, (list, tuple)):
                 _checks.refuse(
                     InputError,
@@ -136,16 +136,21 @@ def _value(value: Any) -> str:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Where two recipes (as dictionaries) differ, in words, sections that change no number left out."""
+    """Where two recipes (as dictionaries) differ, in words, sections that change no number left out.
+
+    A key that is not there has its default, so that a recipe from before the key existed is the same.
+    """
     found = []
     for section in ("data", "encoder", "method", "optimizer", "run", "monitor"):
-        old, new = before.get(section, {}), now.get(section, {})
-        found += [
-            f"{section}.{key} was {old.get(key)!r} and is {new.get(key)!r}"
-            for key in dict.fromkeys([*old, *new])
-            if old.get(key) != new.get(key) and (section, key) not in _FREE
-        ]
+        kind: Any = _SECTIONS[section]
+        usual = _plain({field.name: field.default for field in dataclasses.fields(kind)})
+        sides = [recipe.get(section, {}) for recipe in (before, now)]
+        for key in dict.fromkeys([*sides[0], *sides[1]]):
+            old, new = (side.get(key, usual.get(key)) for side in sides)
+            if old != new and (section, key) not in _FREE:
+                found.append(f"{section}.{key} was {old!r} and is {new!r}")
     return found
 
 
-_FREE = {("run", "workers"), ("data", "data_dir")}  # where and by whom samples are read changes no number
+# where and by whom samples are read changes no number
+_FREE = {("run", "workers"), ("data", "data_dir"), ("data", "cache_dir")}

@@ -36,10 +36,20 @@ class Feed:
         machine: which part, and where to.
         workers: processes that read ahead; the views themselves are always made here, on the device.
         seed: for torch's own bookkeeping of the workers; no sample depends on it.
+        metadata: [N, K] of all samples; batches bring their rows.
     """
 
-    def __init__(self, views: Any, machine: Machine, *, workers: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        views: Any,
+        machine: Machine,
+        *,
+        workers: int = 0,
+        seed: int = 0,
+        metadata: Tensor | None = None,
+    ) -> None:
         self._views = views
+        self._metadata = metadata
         self._machine = machine
         self._workers = workers
         self._seed = seed
@@ -77,8 +87,11 @@ class Feed:
         else:
             x, y = self._views(epoch, index)
         labels = getattr(self._views, "labels", None)
-        chosen = None if labels is None else labels[index.to(labels.device)].to(device)
-        return Batch(x.to(device), y.to(device), index, chosen)
+        given = (
+            None if rows is None else rows[index.to(rows.device)].to(device)
+            for rows in (labels, self._metadata)
+        )
+        return Batch(x.to(device), y.to(device), index, *given)
 
 
 def _moved(loaded: Any, device: torch.device) -> Any:

@@ -150,7 +150,13 @@ def steps(
     learner.method.train()
     if learner.steps == 0:
         _fill(learner, views, clock)
-    feed = Feed(views, machine, workers=recipe.run.workers, seed=recipe.run.seed)
+    feed = Feed(
+        views,
+        machine,
+        workers=recipe.run.workers,
+        seed=recipe.run.seed,
+        metadata=learner.method.metadata,
+    )
     for epoch, batch in feed(clock.order(learner.steps)):
         position, end = clock.position(learner.steps, machine)
         if position >= end or (
@@ -164,7 +170,7 @@ def steps(
 
 def _fill(learner: Learner, views: PairedViews, clock: Clock) -> None:
     """Batches before the first step, for methods that compare with earlier ones."""
-    feed = Feed(views, learner.machine)
+    feed = Feed(views, learner.machine, metadata=learner.method.metadata)
     if not learner.method.ready():
         for _, batch in feed(clock.order(-clock.per_epoch * 2**20)):  # epochs that are never trained on
             learner.fill(batch)

@@ -1,6 +1,6 @@
 """Methods: which views go through the network, and what is compared with what.
 
-Shapes: B samples of this process in a batch, D output coordinates, K rows of a queue.
+Shapes: N samples, B of this process in a batch, D output coordinates, K columns of encoded meta-data.
 """
 
 from __future__ import annotations
@@ -15,31 +15,34 @@ from torch import Tensor, nn
 
 from spherometer import _checks, losses
 from spherometer.errors import InputError
-from spherometer.training._recipe import LABELLED, LossRecipe, MethodRecipe
+from spherometer.kernels import Kernel
+from spherometer.training._metadata import Conditioning
+from spherometer.training._recipe import CONDITIONAL, LABELLED, LossRecipe, MethodRecipe
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Both views [B, ...] of samples, their row numbers [B], and their classes [B] where there are any."""
+    """Both views [B, ...] of samples, and their row numbers [B]; where there are any, classes and meta-data.
+
+    Args:
+        x, y: views.
+        index: row numbers.
+        labels: [B] classes.
+        metadata: [B, K] encoded meta-data, which the method compares.
+    """
 
     x: Tensor
     y: Tensor
     index: Tensor
     labels: Tensor | None = None
+    metadata: Tensor | None = None
 
     def chunks(self, count: int) -> list[Batch]:
         """The same samples in ``count`` parts."""
-        labels: Sequence[Tensor | None] = [None] * count
-        if self.labels is not None:
-            labels = self.labels.tensor_split(count)
-        parts = zip(
-            self.x.tensor_split(count),
-            self.y.tensor_split(count),
-            self.index.tensor_split(count),
-            labels,
-            strict=True,
-        )
-        return [Batch(*part) for part in parts]
+        fields = (self.x, self.y, self.index, self.labels, self.metadata)
+        nothing: Sequence[Tensor | None] = [None] * count
+        split = [nothing if field is None else field.tensor_split(count) for field in fields]
+        return [Batch(*part) for part in zip(*split, strict=True)]  # type: ignore[arg-type]
 
 
 def at_least_single(features: Tensor) -> Tensor:
@@ -52,9 +55,13 @@ class Method(nn.Module):
 
     A training step calls ``begin``, the network on ``inputs``, ``compare``, ``end`` after the backward pass
     and ``moved`` after the weights changed. All that a resumed run needs is in the ``state_dict``.
+
+    Attributes:
+        metadata: encoded meta-data [N, K] of all samples, of which batches bring their rows; None: not used.
     """
 
     network: nn.Module
+    metadata: Tensor | None = None
 
     def trained(self) -> list[nn.Parameter]:
         """What the optimiser moves."""
@@ -113,16 +120,33 @@ class Direct(Method):
 
 
 class TwoViews(Method):
-    """Both views through one network, compared by a loss module, with classes if it wants them."""
+    """Both views through one network, compared by a loss module, with classes or meta-data if it wants them.
 
-    def __init__(self, network: nn.Module, loss: nn.Module, *, labelled: bool = False) -> None:
+    Args:
+        network: what is trained.
+        loss: called with features [B, D] of both views, and what follows of the batch.
+        labelled: give it the classes.
+        metadata: of all samples: give it those of the batch.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        *,
+        labelled: bool = False,
+        metadata: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
+        self.metadata = metadata
         self._labelled = labelled
 
     def compare(self, features: Sequence[Tensor], batch: Batch) -> Tensor:
         more = (batch.labels,) if self._labelled else ()
+        if self.metadata is not None:
+            more = (*more, batch.metadata)
         value: Tensor = self.loss(*features, *more)
         return value
 
@@ -244,7 +268,9 @@ class _WithHead(nn.Module):
         return rows
 
 
-def build_loss(recipe: LossRecipe, queue: losses.MemoryQueue | None = None) -> nn.Module:
+def build_loss(
+    recipe: LossRecipe, queue: losses.MemoryQueue | None = None, kernel: Kernel | None = None
+) -> nn.Module:
     """The loss module of a recipe; a method of energy gets the alignment that the energy lacks."""
     if recipe.name == "align_uniform":
         intra_batch = recipe.intra_batch if isinstance(recipe, MethodRecipe) else True
@@ -257,7 +283,8 @@ def build_loss(recipe: LossRecipe, queue: losses.MemoryQueue | None = None) -> n
     if recipe.name == "sup_con":
         return losses.SupConLoss(recipe.temperature)
     if recipe.name == "decoupled_uniformity":
-        return losses.DecoupledUniformityLoss(recipe.t)
+        more = {} if kernel is None else {"kernel": kernel}
+        return losses.DecoupledUniformityLoss(recipe.t, **more)
     if recipe.name == "hyperspherical_energy":
         energy = losses.HypersphericalEnergyLoss(recipe.power)
         if not isinstance(recipe, MethodRecipe):
@@ -265,7 +292,20 @@ def build_loss(recipe: LossRecipe, queue: losses.MemoryQueue | None = None) -> n
         alignment = losses.AlignUniformLoss(1.0, 0.0, recipe.alpha, recipe.t)
         return losses.CombinedLoss([(recipe.align_weight, alignment), (recipe.uniform_weight, energy)])
     assert isinstance(recipe, MethodRecipe)
+    if recipe.name in CONDITIONAL:
+        return _conditional_loss(recipe, kernel)
     return losses.CombinedLoss([(part.weight, build_loss(part)) for part in recipe.parts])
+
+
+def _conditional_loss(recipe: MethodRecipe, kernel: Kernel | None) -> nn.Module:
+    """A loss that compares meta-data; what the recipe leaves open is the loss's own default."""
+    if recipe.name == "y_aware":
+        repulsion = {} if recipe.repulsion is None else {"repulsion": recipe.repulsion}
+        return losses.YAwareInfoNCELoss(kernel, recipe.temperature, **repulsion)
+    names = ("instance_align_weight", "global_uniform_weight", "form", "threshold")
+    given = {name: value for name in names if (value := getattr(recipe, name)) is not None}
+    weights = recipe.align_weight, recipe.uniform_weight
+    return losses.ConditionalAlignUniformLoss(kernel, *weights, alpha=recipe.alpha, t=recipe.t, **given)
 
 
 def build_method(
@@ -277,11 +317,12 @@ def build_method(
     seed: int = 0,
     world: int = 1,
     autocast: Callable[[], object],
+    conditions: Conditioning | None = None,
 ) -> Method:
     """The method of a recipe around ``encoder``.
 
     Raises:
-        InputError: it needs classes, and the data have none.
+        InputError: it needs classes or meta-data, and the data have none.
     """
     labelled = recipe.name in LABELLED
     if labelled and labels is None:
@@ -301,4 +342,17 @@ def build_method(
         kind = next(encoder.parameters()).dtype
         queue = losses.MemoryQueue(dim, recipe.queue).to(kind)
         return MomentumQueue(encoder, build_loss(recipe, queue), recipe.momentum, autocast)
-    return TwoViews(encoder, build_loss(recipe), labelled=labelled)
+    if not recipe.conditional:
+        return TwoViews(encoder, build_loss(recipe), labelled=labelled)
+    if conditions is None:
+        _checks.refuse(
+            InputError,
+            "train",
+            "data",
+            f"have meta-data for {recipe.name}",
+            "its loss compares them",
+            "data without meta-data",
+            "Use another loss, or name their columns in data.metadata",
+        )
+    loss = build_loss(recipe, kernel=conditions.kernel)
+    return TwoViews(encoder, loss, metadata=conditions.table)

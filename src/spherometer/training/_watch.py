@@ -21,15 +21,16 @@ class Watch:
     """A ``Monitor`` of a run.
 
     Args:
-        recipe: says how many steps lie between readings, and by its method whether classes come together:
-            few distinct points are no collapse then.
+        recipe: says how many steps lie between readings, and by its method whether classes (or samples of
+            equal meta-data) come together: few distinct points are no collapse then.
         encoder: its ``head``, if it has one, gives rows whose length means something.
         say: told every alarm, once.
     """
 
     def __init__(self, recipe: Recipe, encoder: nn.Module, say: Callable[[str], None]) -> None:
         self.alarms: list[dict[str, Any]] = []
-        more: dict[str, Any] = {"min_distinct_share": None} if recipe.method.name in LABELLED else {}
+        together = recipe.method.name in LABELLED or recipe.method.conditional
+        more: dict[str, Any] = {"min_distinct_share": None} if together else {}
         self._monitor = Monitor(every=recipe.monitor.every, **more)
         self._say = say
         self._rows: Tensor | None = None

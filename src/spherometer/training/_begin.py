@@ -13,14 +13,24 @@ from spherometer.errors import InputError
 from spherometer.training._encoder import Encoder
 from spherometer.training._encoders import build_encoder
 from spherometer.training._loop import PairedViews, check_enough
+from spherometer.training._metadata import columns_of, is_missing, kinds_of, named, with_metadata
 from spherometer.training._recipe import DataRecipe, Recipe
+
+_COLUMNS = ("image", "label", "metadata")
+_VOLUMES = ("suffix", "derivatives", "space", "voxel_size", "shape", "cache_dir")
 
 
 class Probed(NamedTuple):
-    """What is probed: images as the encoder sees them when nothing is random, and as they are."""
+    """What is probed: samples as the encoder sees them when nothing is random, and as they are.
+
+    ``kinds`` says of every column of meta-data whether it holds a "number" or a "class"; ``labelled`` says
+    whether there are classes of the samples themselves.
+    """
 
     seen: Parts
     clean: Parts
+    kinds: dict[str, str]
+    labelled: bool = True
 
 
 def settings(wanted: DataRecipe, *names: str) -> dict[str, Any]:
@@ -39,18 +49,18 @@ def open_views(recipe: Recipe, *, part: str | None = None, download: bool = Fals
         data_dir=wanted.data_dir,
         part=wanted.part if part is None else part,
         download=download,
-        **settings(wanted, "skip_bad", "image", "label", "left", "right"),
+        **settings(wanted, "skip_bad", *_COLUMNS, "left", "right", *_VOLUMES),
     )
-    check_enough(views)
-    found: PairedViews = views
+    found: PairedViews = with_metadata(recipe, views) if part is None else views
+    check_enough(found)
     return found
 
 
-def open_probed(recipe: Recipe, *, download: bool = False) -> Probed:
-    """The labelled training and test parts of the data.
+def open_probed(recipe: Recipe, views: PairedViews, *, download: bool = False) -> Probed:
+    """The training and test parts of the data with their labels or meta-data; ``views`` are trained on.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or the loss reads meta-data of subjects that probes are tested on.
     """
     wanted = recipe.data
     seen = data.open_parts(
@@ -59,8 +69,11 @@ def open_probed(recipe: Recipe, *, download: bool = False) -> Probed:
         views=wanted.views,
         size=wanted.size,
         download=download,
-        **settings(wanted, "skip_bad", "image", "label"),
+        **settings(wanted, "skip_bad", *_COLUMNS, *_VOLUMES),
     )
+    clean = Parts(*(_as_stored(part) for part in (seen.train, seen.test)))
+    if wanted.metadata is not None:
+        return Probed(seen, clean, _described(recipe, views, seen), _is_labelled(seen))
     for name, part in (("training", seen.train), ("test", seen.test)):
         num_classes = 0 if part.labels is None else len(torch.unique(part.labels))
         if num_classes < (2 if name == "training" else 1):
@@ -74,7 +87,51 @@ def open_probed(recipe: Recipe, *, download: bool = False) -> Probed:
                 f"a {name} part {got}".replace("1 classes", "1 class"),
                 "Leave --probe out, or pass labelled data",
             )
-    return Probed(seen, Parts(*(replace(part, still=None) for part in (seen.train, seen.test))))
+    return Probed(seen, clean, {})
+
+
+def _as_stored(part: Any) -> Any:
+    """The samples of a part without the size and normalisation of views."""
+    return replace(part, still=None) if "still" in getattr(part, "__dataclass_fields__", {}) else part
+
+
+def _is_labelled(parts: Parts) -> bool:
+    labels = [part.labels for part in (parts.train, parts.test)]
+    return all(each is not None for each in labels) and len(torch.unique(labels[0])) > 1
+
+
+def _described(recipe: Recipe, views: PairedViews, parts: Parts) -> dict[str, str]:
+    """column -> kind of what is probed, once it is sure that all of it can be, and that nobody has peeked."""
+    sides = {name: getattr(parts, name) for name in ("train", "test")}
+    tables = {name: columns_of(recipe, side, f" (its {name} part)") for name, side in sides.items()}
+    kinds = kinds_of(recipe, tables["train"])
+    for name, kind in kinds.items():
+        for side, least in (("train", 2), ("test", 2 if kind == "number" else 1)):
+            there = [row for row, value in enumerate(tables[side][name]) if not is_missing(value)]
+            different = len({tables[side][name][row] for row in there})
+            if different < least or len({named(sides[side], row) for row in there}) < least:
+                _checks.refuse(
+                    InputError,
+                    "train",
+                    f"data.metadata {name!r}",
+                    f"have at least {least} different entries in the {side} part for --probe",
+                    "a probe predicts it for subjects that it has not seen",
+                    f"{different} in {len(there)} of {len(sides[side])} samples",
+                    "Leave that column (or --probe) out",
+                )
+    trained, tested = (getattr(each, "groups", None) or () for each in (views, parts.test))
+    shared = sorted({str(each) for each in trained} & {str(each) for each in tested})
+    if shared and recipe.method.conditional:
+        _checks.refuse(
+            InputError,
+            "train",
+            "data.part",
+            "leave out the subjects that probes are tested on",
+            f"{recipe.method.name} would have read their meta-data",
+            f"{len(shared)} of them, the first is {shared[0]}, in part {recipe.data.part!r}",
+            'Pass data.part = "train", or leave --probe out',
+        )
+    return kinds
 
 
 def start_encoder(recipe: Recipe, views: PairedViews) -> Encoder:
@@ -92,5 +149,6 @@ def start_encoder(recipe: Recipe, views: PairedViews) -> Encoder:
         options |= {"channels": sample.shape[1], "size": tuple(sample.shape[2:])}
     else:
         options |= {name: getattr(views, name, None) for name in ("vocabulary", "max_length")}
-    name = ("conv" if sample.is_floating_point() else "bag") if wanted.name == "auto" else wanted.name
+    usual = {4: "conv", 5: "conv3d"}.get(sample.ndim, "conv") if sample.is_floating_point() else "bag"
+    name = usual if wanted.name == "auto" else wanted.name
     return build_encoder(name, dim=wanted.dim, seed=recipe.run.seed, **options)

@@ -19,11 +19,14 @@ from spherometer.errors import InputError, SpherometerError
 from spherometer.training._begin import Probed, open_views
 from spherometer.training._encoder import Encoder, encode
 from spherometer.training._loop import PairedViews
+from spherometer.training._metadata import Conditioning
 from spherometer.training._probing import probe_encoder
+from spherometer.training._probing_metadata import probe_metadata
 from spherometer.training._recipe import Recipe
 
 _MEASURED = 4096  # samples at most
 _MEASURED_EPOCH = 2**31  # views that no training step sees
+_AT_ONCE = 1 << 26  # voxels in a batch of volumes
 
 
 def _held_out(recipe: Recipe, views: PairedViews, download: bool) -> tuple[Any, str]:
@@ -36,37 +39,70 @@ def _held_out(recipe: Recipe, views: PairedViews, download: bool) -> tuple[Any, 
     return views, "train"
 
 
-def _sides(encoder: Encoder, views: Any, num: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    rows = data.permutation(len(views), seed=0)[:num].sort().values
+def _sides(encoder: Encoder, views: Any, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     sides: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for index in torch.split(rows, 512):
+    one = views(_MEASURED_EPOCH, rows[:1])[0]
+    num = 512 if one.ndim != 5 else max(1, min(512, _AT_ONCE // one.numel()))
+    for index in torch.split(rows, num):
         for side, view in zip(sides, views(_MEASURED_EPOCH, index), strict=True):
             side.append(encode(encoder, view.to(device)).output.float().cpu())
     return torch.cat(sides[0]), torch.cat(sides[1])
 
 
 def measured(
-    encoder: Encoder, recipe: Recipe, views: PairedViews, device: torch.device, *, download: bool = False
+    encoder: Encoder,
+    recipe: Recipe,
+    views: PairedViews,
+    device: torch.device,
+    *,
+    download: bool = False,
+    conditions: Conditioning | None = None,
 ) -> dict[str, Any]:
     """Every number of two views of at most 4096 held-out samples (of training samples where none are)."""
     sample, part = _held_out(recipe, views, download)
-    x, y = _sides(encoder, sample, _MEASURED, device)
+    rows = data.permutation(len(sample), seed=0)[:_MEASURED].sort().values
+    x, y = _sides(encoder, sample, rows, device)
+    more, message = _compared(conditions, sample, rows)
     try:
-        evaluation = measure(x, y)
+        evaluation = measure(x, y, **more)
     except InputError as error:  # a collapsed encoder may leave nothing to measure
         return {"part": part, "num": len(x), "values": {}, "message": str(error)}
     found = {name: evaluation[name].to_dict() for name in evaluation}
-    return {"part": part, "num": len(x), "values": found, "message": None}
+    return {"part": part, "num": len(x), "values": found, "message": message}
+
+
+def _compared(
+    conditions: Conditioning | None, sample: Any, rows: Tensor
+) -> tuple[dict[str, Any], str | None]:
+    """What conditional metrics need of the rows, or why there are none."""
+    table = None if conditions is None else conditions.rows_of(sample, rows)
+    if conditions is None or table is None:
+        return {}, None
+    try:
+        conditions.kernel.encode(table, "measure")
+    except InputError as error:  # held-out samples may have gaps that the training part has not
+        return {}, f"conditional metrics left out: {error}"
+    return {"metadata": table, "kernel": conditions.kernel}, None
 
 
 def probed(encoder: Encoder, untrained: Encoder, parts: Probed, device: torch.device) -> dict[str, Any]:
-    """Linear and nearest-neighbour accuracy of the encoder, the one it started from, and the raw pixels."""
-    seen, clean = parts
-    return {
-        "trained": probe_encoder(encoder, seen.train, seen.test, device=device),
-        "untrained": probe_encoder(untrained.to(device), seen.train, seen.test, device=device),
-        "raw_pixels": probe_encoder(None, clean.train, clean.test, device=device),
-    }
+    """What can be read from the encoder, the one it started from, and the raw pixels or voxels.
+
+    Of classes linear and nearest-neighbour accuracy; of meta-data ("metadata") errors of ridge regression and
+    linear accuracy.
+    """
+    seen, clean = parts.seen, parts.clean
+    asked = {"trained": (encoder, seen), "untrained": (untrained.to(device), seen)}
+    raw = "raw_voxels" if clean.train.images(torch.tensor([0])).ndim == 5 else "raw_pixels"
+    found: dict[str, Any] = {}
+    for name, (probe, sides) in {**asked, raw: (None, clean)}.items():
+        found[name] = {}
+        if parts.labelled:
+            found[name] |= probe_encoder(probe, sides.train, sides.test, device=device)
+        if parts.kinds:
+            described: tuple[Any, Any] = (sides.train, sides.test)
+            found[name]["metadata"] = probe_metadata(probe, *described, parts.kinds, device=device)
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -25,6 +25,7 @@ from spherometer.training._learner import Learner, LossNotFinite
 from spherometer.training._logging import RunLog
 from spherometer.training._loop import Clock, PairedViews, Step, steps
 from spherometer.training._machine import Machine, open_machine
+from spherometer.training._metadata import Conditioning, condition
 from spherometer.training._methods import build_method
 from spherometer.training._recipe import Recipe
 from spherometer.training._state import pack, unpack
@@ -66,6 +67,7 @@ class _Run:
     store: Checkpoints
     watch: Watch | None
     say: Callable[[str], None]
+    conditions: Conditioning | None = None
     log: RunLog | None = None
     saved: int = -1
     losses: list[float] = field(default_factory=list)  # since the last checkpoint that was due
@@ -169,7 +171,8 @@ def run_training(
         recipe: all numbers.
         out: directory of this run alone.
         device: "auto", "cpu", "cuda", ...
-        probe: also probe the encoder, the untrained one, and the raw pixels; data without parts are refused.
+        probe: also probe the encoder, the untrained one, and the raw pixels or voxels; data without parts are
+            refused.
         download: fetch the data if they are missing and public.
         progress: called with (done, total, words): steps, or seconds when only minutes bound the run.
         say: called with a line for people.
@@ -188,12 +191,13 @@ def run_training(
         _check_same_data(out, recipe, ended)
         return ended
     views = open_views(recipe, download=download)
-    parts = open_probed(recipe, download=download) if probe else None
+    conditions = condition(recipe, views)
+    parts = open_probed(recipe, views, download=download) if probe else None
     machine = open_machine(
         device, recipe.run.precision, trackers=recipe.log.trackers, directory=out / "trackers"
     )
     try:
-        encoder, ending, run = _train(recipe, out, machine, views, progress, say)
+        encoder, ending, run = _train(recipe, out, machine, views, conditions, progress, say)
     finally:
         machine.close()
     if ending.exit_code or not machine.is_main:
@@ -209,6 +213,7 @@ def _train(
     out: Path,
     machine: Machine,
     views: PairedViews,
+    conditions: Conditioning | None,
     progress: Callable[[int, int, str], None],
     say: Callable[[str], None],
 ) -> tuple[Encoder, Ending, _Run]:
@@ -221,6 +226,7 @@ def _train(
         seed=recipe.run.seed,
         world=machine.world,
         autocast=machine.autocast,
+        conditions=conditions,
     )
     learner = Learner(method, recipe, machine)
     clock = Clock(len(views), recipe.run)
@@ -234,7 +240,7 @@ def _train(
     on_first_rank(open_store, rank=machine.rank, world=machine.world, device=machine.device)
     store = opened[0] if opened else Checkpoints(out / "checkpoints", writer=False)
     watch = Watch(recipe, encoder, say) if recipe.monitor.every and machine.is_main else None
-    run = _Run(recipe, out, machine, views, learner, clock, store, watch, say)
+    run = _Run(recipe, out, machine, views, learner, clock, store, watch, say, conditions)
     run.resume()
     machine.start_trackers(_flat(recipe_to_dict(recipe)))
     every = keep.every_steps or run.clock.per_epoch
@@ -311,9 +317,11 @@ def _results(
         "epochs": round(run.learner.steps / run.clock.per_epoch, 3),
         "seconds": round(run.clock.seconds, 3),
         "curve": [[line["step"], line["loss"]] for line in (run.log.lines if run.log else [])],
-        "metrics": measured(encoder, recipe, run.views, device, download=download),
+        "metrics": measured(encoder, recipe, run.views, device, download=download, conditions=run.conditions),
         "alarms": [] if run.watch is None else run.watch.alarms,
     }
+    if run.conditions is not None:
+        results["metadata"] = run.conditions.to_dict()
     if parts is not None:
         say("probing the encoder, the untrained one, and the raw pixels")
         results["probes"] = probed(encoder, start_encoder(recipe, run.views), parts, device)

@@ -45,6 +45,19 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Unreached:
+    """That the arm ``first`` is out of reach of ``second`` in several scores at once, at any bandwidth.
+
+    That is: at every bandwidth ``second`` is lower in one of the ``scores`` at least.
+    """
+
+    text: str
+    first: str
+    second: str
+    scores: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Story:
     """Everything but the numbers.
 
@@ -73,7 +86,7 @@ class Story:
     conditioned: tuple[str, ...]
     scores: tuple[Score, ...]
     chosen_by: str
-    claims: tuple[Claim, ...]
+    claims: tuple[Claim | Unreached, ...]
     data: Mapping[str, Any]
     protocol: Mapping[str, Any]
     measures: Mapping[str, str] = field(default_factory=dict)

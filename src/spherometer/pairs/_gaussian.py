@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -69,6 +69,16 @@ def exponent_range(one: Widened, two: Widened | None = None) -> float:
     return (low + high) ** 2 / LOG2_E
 
 
+class Weighing(Protocol):
+    """Weights of pairs, from 0 to about 1, tile by tile."""
+
+    diagonal: int  # j - i of a row with itself, which is left out
+
+    def weights(self, a: int, b: int, c: int, d: int) -> Tensor:
+        """Weights [b - a, d - c] of the rows a:b with the columns c:d, a new tensor."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sums:
     """Log of S = sum of k_ij over ordered pairs, and d log S / d x in the form ``factor * raw``."""
@@ -99,9 +109,13 @@ def _sums(
     own: bool,
     wanted: tuple[bool, bool, bool],
     tile: tuple[int, int] | None,
+    weighing: Weighing | None = None,
 ) -> Sums:
-    """One pass over the tiles; ``wanted``: gradients for x, y and t. ``own`` adds the N self pairs."""
-    if y is None and tile is None and len(x) <= SINGLE:
+    """One pass over the tiles; ``wanted``: gradients for x, y and t. ``own`` adds the N self pairs.
+
+    ``weighing`` multiplies every pair by a weight of its own.
+    """
+    if y is None and tile is None and len(x) <= SINGLE and weighing is None:
         whole = _whole(x, t, own, wanted)
         if whole is not None:
             return whole
@@ -110,14 +124,14 @@ def _sums(
     two = one if y is None else widen(y, centre, t)
     span = exponent_range(one, None if y is None else two)
     if span > _RANGE[x.dtype] and x.dtype == torch.float32:  # too wide for float32
-        wide = _sums(x.double(), None if y is None else y.double(), t, own, wanted, tile)
+        wide = _sums(x.double(), None if y is None else y.double(), t, own, wanted, tile, weighing)
         raw_x, raw_y = (None if raw is None else raw.mul_(wide.factor).float() for raw in wide.raw)
         return Sums(wide.log_total, (raw_x, raw_y), torch.ones_like(wide.factor), wide.slope)
     at = accumulator(x, x.shape[1] + 1, len(x)) if wanted[0] or wanted[2] else None
     bt = None
     if y is not None and (wanted[1] or wanted[2]):
         bt = accumulator(x, x.shape[1] + 1, len(two.z))
-    total, shift = _tiled(one, two, at if y is None else bt, at, y is None, span, tile)
+    total, shift = _tiled(one, two, at if y is None else bt, at, y is None, span, tile, weighing)
     raw_x = None if at is None else _finish(at, one)
     raw_y = None if bt is None else _finish(bt, two)
     del at, bt
@@ -164,6 +178,7 @@ def _tiled(
     symmetric: bool,
     span: float,
     tile: tuple[int, int] | None,
+    weighing: Weighing | None = None,
 ) -> tuple[Tensor, float]:
     """Total of all tiles times exp(-shift), and the shift.
 
@@ -176,12 +191,18 @@ def _tiled(
     parts: list[Tensor] = []
     weights: list[float] = []
     left, right = one.summed.T, two.summed.T
-    skip = (0,) if symmetric else ()
+    skip: tuple[int, ...] = (0,) if symmetric else ()
+    if weighing is not None:
+        skip = (weighing.diagonal,)
     for block in walk(
         one.left, two.z, len(one.z), symmetric=symmetric, skip=skip, tile=tile, exponentiate=not online
     ):
         a, b, c, d, k = block.a, block.b, block.c, block.d, block.values
+        if weighing is not None and not online:
+            k.mul_(weighing.weights(a, b, c, d))
         if online:
+            if weighing is not None:
+                k.add_(weighing.weights(a, b, c, d).log_())
             top = float(k.max())
             if top == -math.inf:
                 continue

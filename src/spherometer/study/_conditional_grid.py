@@ -13,7 +13,7 @@ Arm = Literal[
     "y_aware", "conditional", "instance_conditional", "align_uniform", "nt_xent", "regression", "untrained",
     "pca", "raw", "raw_and_metadata",
 ]  # fmt: skip
-Name = Literal["digits --metadata proxy", "digits --metadata angle", "diabetes"]
+Name = Literal["digits --metadata proxy", "digits --metadata angle", "diabetes", "brain"]
 
 _PROTOCOL = 1  # raised whenever the same configuration would give other numbers
 PROXY: Name = "digits --metadata proxy"

@@ -58,6 +58,14 @@ def _study(name: str) -> ModuleType:
         from spherometer.study import _text_work
 
         return _text_work
+    if name == "diabetes" or name.startswith("digits --metadata"):
+        from spherometer.study import _conditional_work
+
+        return _conditional_work
+    if name == "brain":
+        from spherometer.study import _brain_work
+
+        return _brain_work
     from spherometer.study import _digits_work
 
     return _digits_work

@@ -1,0 +1,109 @@
+"""What a worker of the brain study does: the arms of the studies of meta-data, on volumes.
+
+Shapes: N subjects, B in a batch, X x Y x Z voxels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spherometer.data import Draws, VolumeChanges
+from spherometer.data._source import content_hash, digest
+from spherometer.kernels import Gaussian, Product
+from spherometer.study import _conditional_work
+from spherometer.study._brain_grid import BrainProtocol
+from spherometer.study._brain_grid import task_from_dict as task_from_dict
+from spherometer.study._brain_parts import BrainVolumes, open_brains
+from spherometer.study._conditional_grid import ConditionalTask
+from spherometer.study._conditional_parts import PARTS, Sample, Target
+from spherometer.study._worker import Order
+from spherometer.training import build_encoder
+from spherometer.training._encoder import Encoder
+
+
+@dataclass(frozen=True, eq=False)
+class BrainViews:
+    """Two views of every volume [N, 1, X, Y, Z], as the training loop takes them."""
+
+    volumes: Tensor
+    seed: int
+    changes: VolumeChanges
+
+    @property
+    def labels(self) -> Tensor | None:
+        """None: arms that need the age look it up by row."""
+        return None
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __call__(self, epoch: int, index: Tensor) -> tuple[Tensor, Tensor]:
+        return self.views(self.load(index), epoch, index)
+
+    def load(self, index: Tensor) -> Tensor:
+        """The volumes ``index`` [B] themselves."""
+        return self.volumes[index.to(self.volumes.device)]
+
+    def views(self, loaded: Tensor, epoch: int, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Both views of ``loaded``, the volumes ``index`` [B]."""
+        first, second = (self.changes.view(loaded, Draws(self.seed, epoch, view), index) for view in (0, 1))
+        return first, second
+
+    def fingerprint(self) -> str:
+        """Of volumes, seed and settings."""
+        return digest(volumes=content_hash(self.volumes), seed=self.seed, views=self.changes.settings())
+
+
+@dataclass(frozen=True, eq=False)
+class BrainParts:
+    """The volumes on a device, as what the arms work on: the same for every seed."""
+
+    volumes: BrainVolumes
+    shared: BrainProtocol
+    device: str
+
+    def sample(self, shared: Any, seed: int) -> Sample:
+        """The data of one seed."""
+        return self._sample
+
+    @cached_property
+    def _sample(self) -> Sample:
+        shared, found = self.shared, self.volumes
+        ends = np.cumsum([0, shared.num_train, shared.num_validation, shared.num_test])
+        rows = {part: torch.arange(ends[i], ends[i + 1]) for i, part in enumerate(PARTS)}
+        return Sample(
+            inputs=found.volumes.to(self.device),
+            metadata={"age": found.age},
+            rows=rows,
+            targets=(
+                Target("age", "numbers", found.age.numpy(), few=True),
+                Target("sex", "classes", found.male.numpy().astype(np.int64), few=True),
+            ),
+            kernel=lambda bandwidth: Product({"age": Gaussian(bandwidth)}),
+            views=lambda inputs, seed: BrainViews(inputs, seed, VolumeChanges("all")),
+            encoder=self._encoder,
+        )
+
+    def _encoder(self, seed: int) -> Encoder:
+        """Initial weights: a function of the seed, the same for all arms."""
+        built = build_encoder("conv3d", dim=self.shared.dim, seed=seed, channels=1, width=self.shared.width)
+        return built.to(self.device)
+
+
+def load_parts(order: Order) -> BrainParts:
+    """The volumes, from the file that the parent process made."""
+    shared = order.tasks[0].protocol
+    return BrainParts(open_brains(Path(order.data), shared), shared, order.device)
+
+
+def run_task(task: ConditionalTask, parts: BrainParts, out: Path) -> tuple[dict[str, Any], float]:
+    """The result of a task, and the one number that Optuna shows for it."""
+    found: tuple[dict[str, Any], float] = _conditional_work.run_task(task, parts, out)  # type: ignore[arg-type]
+    return found

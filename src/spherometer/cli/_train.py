@@ -40,8 +40,19 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="align_uniform, info_nce, nt_xent, sup_con, "
-            "decoupled_uniformity, hyperspherical_energy, supervised [default: align_uniform].",
+            help="align_uniform, info_nce, nt_xent, sup_con, decoupled_uniformity, hyperspherical_energy, "
+            "y-aware, conditional-align-uniform, supervised [default: align_uniform].",
+        ),
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMNS", help="Meta-data to compare and to probe, such as age,sex."),
+    ] = None,
+    kernel: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN:KIND[:BANDWIDTH]",
+            help="How a column is compared, such as age:gaussian:5. Repeatable [default: by the column].",
         ),
     ] = None,
     encoder: Annotated[
@@ -75,6 +86,7 @@ def train(
         str | None, typer.Option(metavar="PRESET", help="Augmentations [default: by the data].")
     ] = None,
     size: Annotated[int | None, typer.Option(help="Side of the views in pixels.")] = None,
+    voxel_size: Annotated[float | None, typer.Option(help="Edge of the voxels of volumes, mm.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and views [default: 0].")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Mixed precision.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read samples.")] = None,
@@ -89,7 +101,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Directory of this run [default: runs/DATA-LOSS].")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: a GPU if there is one.")] = "auto",
     probe: Annotated[
-        bool, typer.Option("--probe", help="Probe the encoder, the untrained one, and raw pixels.")
+        bool, typer.Option("--probe", help="Probe the encoder, the untrained one, and raw pixels or voxels.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> int:
@@ -101,11 +113,14 @@ def train(
         ("data", "name"): data,
         ("data", "views"): views,
         ("data", "size"): size,
+        ("data", "voxel_size"): voxel_size,
+        ("data", "metadata"): None if metadata is None else [each.strip() for each in metadata.split(",")],
         ("data", "skip_bad"): skip_bad,
         ("data", "data_dir"): None if data_dir is None else str(data_dir),
         ("encoder", "name"): encoder,
         ("encoder", "dim"): dim,
-        ("method", "name"): loss,
+        ("method", "name"): None if loss is None else loss.replace("-", "_"),
+        ("method", "kernel"): kernel or None,
         ("method", "temperature"): temperature,
         ("method", "align_weight"): align_weight,
         ("method", "uniform_weight"): uniform_weight,
@@ -211,21 +226,33 @@ def _warnings_as_lines(say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+def _with_interval(score: dict[str, Any], key: str = "value") -> str:
+    interval = score["interval"]
+    return f"{score[key]:.4f}" + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
+
+
 def _show(results: dict[str, Any], out: Path) -> None:
     curve = results["curve"]
     last = f", loss {curve[-1][1]:.4f}" if curve else ""
     typer.echo(f"{results['steps']} steps, {results['seconds']:.0f} s{last}")
-    for name in ("alignment", "uniformity", "normalized_uniformity", "effective_rank"):
+    shown = ("alignment", "uniformity", "conditional_alignment", "conditional_uniformity")
+    for name in (*shown, "normalized_uniformity", "effective_rank"):
         if name in results["metrics"]["values"]:
             typer.echo(f"{name:>22} {results['metrics']['values'][name]['value']:.4f}")
     for name, found in results.get("probes", {}).items():
-        for feature, scores in found["features"].items():
-            linear, nearest = (scores[kind] for kind in ("linear", "knn"))
+        for feature, scores in found.get("features", {}).items():
             words = ", ".join(
-                f"{kind} {score['accuracy']:.4f} [{score['interval'][0]:.4f}, {score['interval'][1]:.4f}]"
-                for kind, score in (("linear", linear), ("knn", nearest))
+                f"{kind} {_with_interval(scores[kind], 'accuracy')}" for kind in ("linear", "knn")
             )
             typer.echo(f"{name:>12} {feature:<12} {words}")
+        for column, probed in found.get("metadata", {}).get("columns", {}).items():
+            for feature, scores in probed["features"].items():
+                if probed["kind"] == "number":
+                    ridge = scores["ridge"]
+                    words = f"R2 {_with_interval(ridge['r2'])}, MAE {_with_interval(ridge['mae'])}"
+                else:
+                    words = f"linear {_with_interval(scores['linear'], 'accuracy')}"
+                typer.echo(f"{name:>12} {feature:<12} {column}: {words}")
     for alarm in results["alarms"]:
         typer.echo(f"{'alarm':>12} step {alarm['step']}: {alarm['kind']}")
     typer.echo(str(out / "results.json"))

@@ -45,6 +45,10 @@ class Kernel(ABC):
         """The same kernel with all bandwidths times ``factor``."""
 
     @abstractmethod
+    def with_missing(self, missing: Missing) -> Self:
+        """The same kernel with another meaning of missing entries."""
+
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Kind, bandwidths and where they come from, for results."""
 

@@ -48,6 +48,9 @@ class Single(Kernel):
         """1 - exp(-e)."""
         return self.exponents(a, b).neg_().expm1_().neg_()
 
+    def with_missing(self, missing: Missing) -> Self:
+        return replace(self, missing=missing)  # type: ignore[type-var]
+
     def fit(self, metadata: Any) -> Self:
         function = f"{type(self).__name__}.fit"
         return self.fit_values(self.encode(metadata, function), "metadata")

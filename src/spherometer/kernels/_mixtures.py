@@ -46,8 +46,11 @@ class Mixture(Kernel):
         self.columns: dict[str, Single] = {str(label): each for label, each in columns.items()}
         self.missing = missing
 
-    def _with(self, columns: dict[str, Single]) -> Self:
+    def _with(self, columns: dict[str, Single], missing: Missing | None = None) -> Self:
         raise NotImplementedError
+
+    def with_missing(self, missing: Missing) -> Self:
+        return self._with(self.columns, missing)
 
     @property
     def fitted(self) -> bool:
@@ -152,8 +155,8 @@ class Product(Mixture):
     def __init__(self, columns: Mapping[str, Any], *, missing: Missing = "refuse") -> None:
         super().__init__(columns, missing)
 
-    def _with(self, columns: dict[str, Single]) -> Self:
-        return type(self)(columns, missing=self.missing)
+    def _with(self, columns: dict[str, Single], missing: Missing | None = None) -> Self:
+        return type(self)(columns, missing=missing or self.missing)
 
     def _kind(self) -> str:
         return "product"
@@ -204,10 +207,9 @@ class WeightedSum(Mixture):
         total = sum(float(weight) for weight, _ in columns.values())
         self.shares = {str(name): float(weight) / total for name, (weight, _) in columns.items()}
 
-    def _with(self, columns: dict[str, Single]) -> Self:
-        return type(self)(
-            {name: (self.shares[name], each) for name, each in columns.items()}, missing=self.missing
-        )
+    def _with(self, columns: dict[str, Single], missing: Missing | None = None) -> Self:
+        weighted = {name: (self.shares[name], each) for name, each in columns.items()}
+        return type(self)(weighted, missing=missing or self.missing)
 
     def _kind(self) -> str:
         return "weighted sum"

@@ -2,6 +2,8 @@
 
 from spherometer.metrics._alignment import alignment as alignment
 from spherometer.metrics._alignment import alignment_samples as alignment_samples
+from spherometer.metrics._conditional import conditional_alignment as conditional_alignment
+from spherometer.metrics._conditional import conditional_uniformity as conditional_uniformity
 from spherometer.metrics._energy import hyperspherical_energy as hyperspherical_energy
 from spherometer.metrics._neighbors import neighbor_purity as neighbor_purity
 from spherometer.metrics._neighbors import tolerance as tolerance
@@ -19,6 +21,8 @@ from spherometer.sphere import minimum_uniformity as minimum_uniformity
 __all__ = [
     "alignment",
     "alignment_samples",
+    "conditional_alignment",
+    "conditional_uniformity",
     "cross_uniformity",
     "effective_rank",
     "expected_uniformity",

@@ -1,7 +1,7 @@
 """Tiled reductions over all pairs of rows: the only O(N^2) code of the package."""
 
 from spherometer.pairs._conditional import Similarity as Similarity
-from spherometer.pairs._conditional import conditional_distances as conditional_distances
+from spherometer.pairs._conditional import anchor_distances as anchor_distances
 from spherometer.pairs._conditional import conditional_potential as conditional_potential
 from spherometer.pairs._conditional import conditional_row_sums as conditional_row_sums
 from spherometer.pairs._conditional import kernel_sums as kernel_sums

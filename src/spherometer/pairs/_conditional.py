@@ -313,6 +313,42 @@ def conditional_distances(
         return torch.cat(parts) if parts else (x.sum(dim=1) + y.sum() * 0).double()
 
 
+@outside_graphs
+def anchor_distances(
+    x: Tensor, y: Tensor, similarity: Similarity, alpha: float | Tensor, *, own: Own = None
+) -> Tensor:
+    r"""Mean distance of every anchor from the other side, by similarity: what conditional alignment averages.
+
+    sum_j a_ij \|x_i - y_j\|^alpha, a_ij = w_ij / sum_k w_ik over all rows j of ``y``, w_ii = 1.
+
+    Args:
+        x: [n, D] the own rows.
+        y: [N, D] all rows of the other side.
+        similarity: of the N samples.
+        alpha: >= 1 for finite gradients everywhere.
+        own: start and number of the own rows; None: n = N.
+
+    Returns:
+        float64 [n], differentiable in ``x`` and ``y``. The own pair is taken by differences, so a kernel that
+        tells all samples apart gives plain alignment, digit for digit.
+    """
+    start, num = _span(len(y), own)
+    paired = (x - y[start : start + num]).square().sum(dim=1).double()
+    if alpha == 2:
+        centre = y.detach().mean(dim=0)
+        y_ND, x_nD = y - centre, (x - centre).double()
+        widened = torch.cat([y_ND, y_ND.square().sum(dim=1, keepdim=True)], dim=1)
+        sums, totals = (each.double() for each in kernel_sums(similarity, widened, own=own))
+        others = totals * x_nD.square().sum(dim=1) - 2 * (x_nD * sums[:, :-1]).sum(dim=1) + sums[:, -1]
+        others = others.clamp(min=0)
+    else:
+        same = paired == 0
+        paired = paired.masked_fill(same, 1.0).pow(alpha / 2).masked_fill(same, 0.0)
+        others = conditional_distances(x, y, similarity, float(alpha), own=own)
+        totals = kernel_sums(similarity, y.detach()[:, :1], own=own)[1].double()
+    return (paired + others) / (1 + totals)
+
+
 def refuse_all_alike(function: str, num: int) -> None:
     """Refuse meta-data under which no pair is dissimilar."""
     _checks.refuse(

@@ -1,0 +1,151 @@
+r"""Row losses whose candidates depend on the meta-data: who repels a row, and how much.
+
+With logits s_ij = scale x_i . y_j and similarities w_ij, for each row i:
+
+* ``weighted``: log sum_j exp(s_ij (1 - w_ij)), similar rows repel less;
+* ``threshold``: sum_k a_ik log(1 + sum_{j: w_ij < w_ik} exp(s_ij - s_ik)), a_ik = w_ik / sum_k w_ik: the pair
+  (i, k) is held against rows that are less similar to i than k is.
+
+For ``threshold`` each row's candidates are sorted by similarity once; the sum for k is then a running
+log-sum-exp up to the first candidate as similar as k. Everything is a block of rows at a time, in float64,
+made again in the backward.
+
+Shapes: N samples, n own rows, M = copies * N candidates, B rows of a block, D dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spherometer.pairs import _second
+from spherometer.pairs._conditional import Similarity
+from spherometer.pairs._tiles import full_precision, outside_graphs
+
+Repulsion = Literal["weighted", "threshold"]
+
+_BLOCK = 1 << 19  # pairs of a block of rows; sorting keeps about ten such matrices
+
+
+@dataclass(frozen=True)
+class _Job:
+    kind: Repulsion
+    similarity: Similarity
+    start: int  # sample number of the first own row
+    copies: int  # the candidates are so many views of the N samples, one behind the other
+    skip: int | None  # candidate that row 0 does not have (itself); row i does not have skip + i
+
+    def values(self, x_BD: Tensor, y_MD: Tensor, scale: Tensor | float, at: int) -> Tensor:
+        """Row losses [B] of the own rows from ``at`` on; plain differentiable torch."""
+        logits_BM = scale * (x_BD.double() @ y_MD.double().T)
+        apart_BM, itself_BM = self._apart(at, len(x_BD))
+        if self.kind == "weighted":
+            return torch.logsumexp((logits_BM * apart_BM).masked_fill(itself_BM, -math.inf), 1)
+        return _against_less_similar(logits_BM, apart_BM, (1 - apart_BM).masked_fill(itself_BM, 0.0))
+
+    def _apart(self, at: int, num: int) -> tuple[Tensor, Tensor]:
+        """1 - w [B, M], exactly 0 for the views of the row's own sample, and where a row meets itself."""
+        first = self.start + at
+        own = self.similarity.apart(first, first + num, 0, len(self.similarity)).double()
+        own.diagonal(first).fill_(0)
+        apart_BM = own.repeat(1, self.copies)
+        itself_BM = torch.zeros_like(apart_BM, dtype=torch.bool)
+        if self.skip is not None:
+            itself_BM.diagonal(self.skip + at).fill_(True)
+        return apart_BM, itself_BM
+
+
+def _against_less_similar(logits_BM: Tensor, apart_BM: Tensor, weights_BM: Tensor) -> Tensor:
+    """sum_k a_ik log(1 + sum_{j: w_ij < w_ik} exp(s_ij - s_ik)) for every row."""
+    sorted_BM, order_BM = apart_BM.sort(dim=1, descending=True)  # the least similar first
+    s_BM, w_BM = logits_BM.gather(1, order_BM), weights_BM.gather(1, order_BM)
+    running_BM = torch.logcumsumexp(s_BM, dim=1)
+    growing_BM = -sorted_BM  # where the candidates as similar as k begin: none of them is less similar
+    begin_BM = torch.searchsorted(growing_BM, growing_BM)
+    against_BM = running_BM.gather(1, (begin_BM - 1).clamp_(min=0))
+    losses_BM = -functional.logsigmoid(s_BM - against_BM)
+    losses_BM = losses_BM.masked_fill(begin_BM == 0, 0.0)  # nobody is less similar: a sum over nothing
+    return (losses_BM * w_BM).sum(dim=1) / w_BM.sum(dim=1)
+
+
+class _RowLosses(torch.autograd.Function):
+    """A block of rows at a time, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor | float, job: _Job) -> Tensor:
+        ctx.save_for_backward(x, y, scale if isinstance(scale, Tensor) else None)
+        ctx.scale, ctx.job, ctx.size = scale, job, max(1, _BLOCK // max(len(y), 1))
+        parts = [job.values(x[at : at + ctx.size], y, scale, at) for at in range(0, len(x), ctx.size)]
+        return torch.cat(parts) if parts else x.new_zeros(0, dtype=torch.float64)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        x, y, scale = ctx.saved_tensors
+        given, job, needs = (ctx.scale if scale is None else scale), ctx.job, ctx.needs_input_grad[:3]
+        with full_precision(x.device):
+            if torch.is_grad_enabled() and _second.is_small(len(x), len(y)):
+                found = _second.gradients(
+                    lambda: job.values(x, y, given, 0), (x, y, scale), needs, (grad,)
+                )
+                return (*found, None)
+            totals = [None if not need else torch.zeros_like(of) for of, need in zip((x, y, scale), needs)]  # noqa: B905
+            for at in range(0, len(x), ctx.size):
+                _add(totals, (x, y, given), grad, job, at, ctx.size)
+            found = _second.refuse_twice("repelled_rows", (x, y, scale), totals, needs)
+        return (*found, None)
+
+
+def _add(
+    totals: list[Tensor | None], given: tuple[Tensor, Tensor, Any], grad: Tensor, job: _Job, at: int, size: int
+) -> None:
+    """Add the gradients of one block of rows."""
+    x, y, scale = given
+    with torch.enable_grad():
+        leaves = [x[at : at + size].detach(), y.detach(), scale]
+        leaves[2] = scale.detach() if isinstance(scale, Tensor) else scale
+        wanted = [i for i, total in enumerate(totals) if total is not None]
+        for i in wanted:
+            leaves[i].requires_grad_()
+        values = job.values(*leaves, at)
+        found = torch.autograd.grad(values, [leaves[i] for i in wanted], grad[at : at + size].detach())
+    for i, gradient in zip(wanted, found, strict=True):
+        total = totals[i]
+        assert total is not None
+        (total[at : at + size] if i == 0 else total).add_(gradient)
+
+
+@outside_graphs
+def repelled_rows(
+    kind: Repulsion,
+    x: Tensor,
+    y: Tensor,
+    scale: float | Tensor,
+    similarity: Similarity,
+    *,
+    start: int = 0,
+    skip: int | None = None,
+) -> Tensor:
+    """Row losses with candidates by meta-data; see above for the two kinds.
+
+    Args:
+        kind: "weighted" or "threshold".
+        x: [n, D] rows of the samples start ... start + n - 1.
+        y: [M, D] candidates: one or more views of all N samples, one behind the other.
+        scale: inverse temperature, a number or a 0-dim tensor.
+        similarity: of the N samples; between views of one sample it is 1.
+        start: number of the first sample.
+        skip: number of the candidate that is row 0 itself and left out; row i leaves out skip + i.
+
+    Returns:
+        float64 [n], differentiable in ``x``, ``y`` and ``scale`` (twice for at most 2^20 pairs).
+
+    Cost: n M D and, for "threshold", n M log M; memory for a block of rows of about 2^19 pairs.
+    """
+    job = _Job(kind, similarity, start, len(y) // len(similarity), skip)
+    with full_precision(x.device):
+        return _RowLosses.apply(x, y, scale, job)  # type: ignore[no-any-return, no-untyped-call]

@@ -16,7 +16,7 @@ def run_brain(
     out: Path | str,
     *,
     quick: bool = False,
-    seeds: int = 1,
+    seeds: int = 5,
     jobs: int | None = None,
     storage: str | None = None,
     device: str = "cpu",

@@ -33,7 +33,7 @@ class BrainProtocol(ConditionalProtocol):
     Args:
         corpus: fingerprint of the volumes.
         num_train, num_validation, num_test: subjects that train, by which bandwidths and numbers of
-            components are chosen, and that are reported on; made in this order.
+            components are chosen, and that are reported on; split anew in every seed.
         width: channels of the first convolution.
     """
 
@@ -74,7 +74,7 @@ def protocol(quick: bool, corpus: str = "") -> BrainProtocol:
 
 
 def tasks(seeds: int, shared: BrainProtocol) -> list[ConditionalTask]:
-    """All work of a study. The seed is that of weights, views and labelled subjects; the volumes stay."""
+    """All work of a study. The seed is that of split, weights, views and labels; the volumes stay."""
     grid = [
         *(ConditionalConfiguration(arm, width) for arm in CONDITIONED for width in shared.bandwidths),
         *(ConditionalConfiguration(arm) for arm in UNCONDITIONED),

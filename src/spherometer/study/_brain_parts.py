@@ -21,7 +21,7 @@ from spherometer.data._source import content_hash
 from spherometer.stores import write_file
 from spherometer.study._brain_grid import BrainProtocol
 
-_SEED = 0  # of the brains; the study's seeds are those of weights, views and labelled subjects
+_SEED = 0  # of the brains; those of the study split them, and draw weights, views and labelled subjects
 _FILE = "brains.npz"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spherometer.data import Draws, VolumeChanges
+from spherometer.data import Draws, VolumeChanges, permutation
 from spherometer.data._source import content_hash, digest
 from spherometer.kernels import Gaussian, Product
 from spherometer.study import _conditional_work
@@ -63,28 +63,25 @@ class BrainViews:
 
 @dataclass(frozen=True, eq=False)
 class BrainParts:
-    """The volumes on a device, as what the arms work on: the same for every seed."""
+    """The volumes on a device, as what the arms work on."""
 
-    volumes: BrainVolumes
+    brains: BrainVolumes
     shared: BrainProtocol
     device: str
 
-    def sample(self, shared: Any, seed: int) -> Sample:
-        """The data of one seed."""
-        return self._sample
-
     @cached_property
-    def _sample(self) -> Sample:
-        shared, found = self.shared, self.volumes
-        ends = np.cumsum([0, shared.num_train, shared.num_validation, shared.num_test])
-        rows = {part: torch.arange(ends[i], ends[i + 1]) for i, part in enumerate(PARTS)}
+    def _inputs(self) -> Tensor:
+        return self.brains.volumes.to(self.device)
+
+    def sample(self, shared: Any, seed: int) -> Sample:
+        """The data of one seed: the same subjects, split anew."""
         return Sample(
-            inputs=found.volumes.to(self.device),
-            metadata={"age": found.age},
-            rows=rows,
+            inputs=self._inputs,
+            metadata={"age": self.brains.age},
+            rows=split(self.shared, seed),
             targets=(
-                Target("age", "numbers", found.age.numpy(), few=True),
-                Target("sex", "classes", found.male.numpy().astype(np.int64), few=True),
+                Target("age", "numbers", self.brains.age.numpy(), few=True),
+                Target("sex", "classes", self.brains.male.numpy().astype(np.int64), few=True),
             ),
             kernel=lambda bandwidth: Product({"age": Gaussian(bandwidth)}),
             views=lambda inputs, seed: BrainViews(inputs, seed, VolumeChanges("all")),
@@ -95,6 +92,13 @@ class BrainParts:
         """Initial weights: a function of the seed, the same for all arms."""
         built = build_encoder("conv3d", dim=self.shared.dim, seed=seed, channels=1, width=self.shared.width)
         return built.to(self.device)
+
+
+def split(shared: BrainProtocol, seed: int) -> dict[str, Tensor]:
+    """Row numbers of the three parts, a function of the seed."""
+    order = permutation(shared.num_subjects, seed=seed)
+    sizes = [shared.num_train, shared.num_validation, shared.num_test]
+    return {part: rows.sort().values for part, rows in zip(PARTS, order.split(sizes), strict=True)}
 
 
 def load_parts(order: Order) -> BrainParts:

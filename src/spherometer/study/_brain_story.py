@@ -94,8 +94,8 @@ def brain_story(shared: BrainProtocol, data: dict[str, Any]) -> Story:
             f"features, standardised; the mean over {shared.few_label_draws} choices of "
             f"{shared.few_labels} labelled subjects, the same for all arms; outputs are read as unit vectors",
             "measured_on": f"validation subjects; conditional metrics at {shared.measured_bandwidth:g} years",
-            "seeds": f"of the split of the {shared.num_subjects} brains into parts, of weights, views and labelled "
-            "subjects; the brains are the same",
+            "seeds": f"of the split of the {shared.num_subjects} brains into parts, of weights, views and "
+            "labelled subjects; the brains are the same",
             "recipe_of_brains": ", ".join(f"{name} {value}" for name, value in asdict(BrainRecipe()).items()),
             "version": shared.version,
         },

@@ -55,6 +55,8 @@ class Conditioning:
 def condition(recipe: Recipe, views: Any) -> Conditioning | None:
     """Fit the kernel of a recipe on the samples that are trained on; None for a recipe without meta-data.
 
+    Where the loss compares nothing the kernel only measures, and samples with gaps are left out of that.
+
     Raises:
         InputError: no such columns, missing entries that may not be, a column that tells no samples apart.
     """
@@ -64,7 +66,7 @@ def condition(recipe: Recipe, views: Any) -> Conditioning | None:
     columns = columns_of(recipe, views)
     names = method.compared or recipe.data.metadata
     table = {name: columns[name] for name in names}
-    missing: Any = method.missing or "refuse"
+    missing: Any = method.missing or ("refuse" if method.conditional else "drop")
     if missing == "refuse":
         _refuse_gaps(table, getattr(views, "groups", None))
     for name, values in table.items():

@@ -17,6 +17,7 @@ from spherometer.training._loop import TrainingLog as TrainingLog
 from spherometer.training._loop import batches as batches
 from spherometer.training._loop import train as train
 from spherometer.training._probing import probe_encoder as probe_encoder
+from spherometer.training._probing_metadata import probe_metadata as probe_metadata
 from spherometer.training._recipe import CheckpointRecipe as CheckpointRecipe
 from spherometer.training._recipe import DataRecipe as DataRecipe
 from spherometer.training._recipe import EncoderRecipe as EncoderRecipe

@@ -143,7 +143,7 @@ class Joined:
         return torch.cat(known) if len(known) == len(found) else None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Channels, height and width."""
         return self.parts[0].shape
 

@@ -34,8 +34,8 @@ class Images(Protocol):
         ...
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image."""
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width (of volumes three sides) of every image."""
         ...
 
     def __len__(self) -> int: ...
@@ -183,12 +183,11 @@ class LabelledImages:
         return 0 if labels is None or not len(labels) else int(labels.max()) + 1
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of ``images``."""
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width (of volumes three sides) of ``images``."""
         if self.still is None or not len(self):
             return self.of.shape
-        channels, height, width = self.images(torch.tensor([0])).shape[1:]
-        return channels, height, width
+        return tuple(self.images(torch.tensor([0])).shape[1:])
 
     def __len__(self) -> int:
         return len(self.of) if self.rows is None else len(self.rows)

@@ -2,6 +2,8 @@
 
 from spherometer.plots._bandwidths import bandwidths as bandwidths
 from spherometer.plots._circle import circle as circle
+from spherometer.plots._conditional import bandwidth_scores as bandwidth_scores
+from spherometer.plots._conditional import trade as trade
 from spherometer.plots._intervals import intervals as intervals
 from spherometer.plots._plane import plane as plane
 from spherometer.plots._selection import selection as selection

@@ -87,7 +87,7 @@ _CRITERION: dict[str, Kinds] = {"label": str, "rank_correlation": (dict, _MAYBE)
 _FINDING: dict[str, Kinds] = {"claim": str, "verdict": str, "evidence": str}
 
 
-def _refuse(where: str, must: str, got: str) -> NoReturn:
+def refuse(where: str, must: str, got: str) -> NoReturn:
     raise InputError(
         f"report: document{where} must {must}, because the page is drawn from it. Got {got}. "
         "Pass a results.json that this version's `spherometer study` wrote."
@@ -106,97 +106,97 @@ def _kind(value: Any) -> str:
     }.get(type(value).__name__, type(value).__name__)
 
 
-def _check(where: str, value: Any, keys: Mapping[str, Kinds]) -> None:
+def check(where: str, value: Any, keys: Mapping[str, Kinds]) -> None:
     if not isinstance(value, dict):
-        _refuse(where, "be an object", _kind(value))
+        refuse(where, "be an object", _kind(value))
     for key, kinds in keys.items():
         if key not in value:
-            _refuse(where, f"have the key '{key}'", "no such key")
+            refuse(where, f"have the key '{key}'", "no such key")
         one = value[key]
         wanted = kinds if isinstance(kinds, tuple) else (kinds,)
         if not isinstance(one, wanted) or (isinstance(one, bool) and bool not in wanted):
-            _refuse(f"{where}.{key}", f"be {' or '.join(_kind(_example(k)) for k in wanted)}", _kind(one))
+            refuse(f"{where}.{key}", f"be {' or '.join(_kind(_example(k)) for k in wanted)}", _kind(one))
 
 
 def _example(kind: type) -> Any:
     return None if kind is _MAYBE else kind()
 
 
-def _check_value(where: str, value: Any) -> None:
+def check_value(where: str, value: Any) -> None:
     """Check a number with an interval."""
-    _check(where, value, _MEASUREMENT)
+    check(where, value, _MEASUREMENT)
     interval = value["interval"]
     if interval is not None and (
         len(interval) != 2 or not all(isinstance(v, _NUMBER) and not isinstance(v, bool) for v in interval)
     ):
-        _refuse(f"{where}.interval", "be two numbers or nothing", str(interval)[:60])
+        refuse(f"{where}.interval", "be two numbers or nothing", str(interval)[:60])
 
 
 def check_measurement(where: str, value: Any) -> None:
     """Check one measurement: a value, an interval or none, named baselines."""
-    _check_value(where, value)
+    check_value(where, value)
     baseline = value.get("baseline") or {}
     if not isinstance(baseline, dict) or not all(isinstance(v, _NUMBER) for v in baseline.values()):
-        _refuse(f"{where}.baseline", "be an object of numbers", _kind(baseline))
+        refuse(f"{where}.baseline", "be an object of numbers", _kind(baseline))
 
 
 def _check_trial(where: str, trial: Any) -> None:
-    _check(where, trial, _TRIAL)
+    check(where, trial, _TRIAL)
     for name, value in trial["metrics"].items():
         check_measurement(f"{where}.metrics.{name}", value)
     for name, value in trial["accuracy"].items():
-        _check(f"{where}.accuracy.{name}", value, _ACCURACY)
-        _check_value(f"{where}.accuracy.{name}.test", value["test"])
+        check(f"{where}.accuracy.{name}", value, _ACCURACY)
+        check_value(f"{where}.accuracy.{name}.test", value["test"])
 
 
 def _check_pictures(document: dict[str, Any]) -> None:
     for index, row in enumerate(document["sweep"]):
-        _check(f".sweep[{index}]", row, _SWEEP)
+        check(f".sweep[{index}]", row, _SWEEP)
     if document["trajectories"]:
         part = document["trajectories"]
-        _check(".trajectories", part, {"start": dict, "paths": dict})
-        _check(".trajectories.start", part["start"], _STEP)
+        check(".trajectories", part, {"start": dict, "paths": dict})
+        check(".trajectories.start", part["start"], _STEP)
         for name, path in part["paths"].items():
             if not isinstance(path, list):
-                _refuse(f".trajectories.paths.{name}", "be a list", _kind(path))
+                refuse(f".trajectories.paths.{name}", "be a list", _kind(path))
             for index, step in enumerate(path):
-                _check(f".trajectories.paths.{name}[{index}]", step, _STEP)
+                check(f".trajectories.paths.{name}[{index}]", step, _STEP)
     for index, panel in enumerate(document["circle"]):
-        _check(f".circle[{index}]", panel, _CIRCLE)
+        check(f".circle[{index}]", panel, _CIRCLE)
 
 
 def checked(given: Any) -> dict[str, Any]:
     """Return a cleaned copy of a study document, or raise InputError naming what is missing or wrong."""
     if not isinstance(given, dict):
-        _refuse("", "be an object", _kind(given))
+        refuse("", "be an object", _kind(given))
     if given.get("schema") != SCHEMA:
         found = repr(given.get("schema"))[:60] if "schema" in given else "no such key"
-        _refuse(".schema", f"be '{SCHEMA}'", found)
+        refuse(".schema", f"be '{SCHEMA}'", found)
     document: dict[str, Any] = cleaned(given)
-    _check("", document, _TOP)
-    _check(".data", document["data"], _DATA)
+    check("", document, _TOP)
+    check(".data", document["data"], _DATA)
     for index, trial in enumerate(document["trials"]):
         _check_trial(f".trials[{index}]", trial)
     for index, row in enumerate(document["best"]):
-        _check(f".best[{index}]", row, _BEST)
-        _check_value(f".best[{index}].test", row["test"])
+        check(f".best[{index}]", row, _BEST)
+        check_value(f".best[{index}].test", row["test"])
         for name in ("alignment", "uniformity"):
             if row[name] is not None:
                 check_measurement(f".best[{index}].{name}", row[name])
     for group, criteria in document["selection"].items():
         if not isinstance(criteria, dict):
-            _refuse(f".selection.{group}", "be an object", _kind(criteria))
+            refuse(f".selection.{group}", "be an object", _kind(criteria))
         if "refused" not in criteria:
             for name, row in criteria.items():
-                _check(f".selection.{group}.{name}", row, _CRITERION)
+                check(f".selection.{group}.{name}", row, _CRITERION)
     for name, sets in document["relation"].items():
         if not isinstance(sets, dict):
-            _refuse(f".relation.{name}", "be an object", _kind(sets))
+            refuse(f".relation.{name}", "be an object", _kind(sets))
         for group, relation in sets.items():
             if not isinstance(relation, dict) and group != "refused":
-                _refuse(f".relation.{name}.{group}", "be an object", _kind(relation))
+                refuse(f".relation.{name}.{group}", "be an object", _kind(relation))
     for index, finding in enumerate(document["findings"]):
-        _check(f".findings[{index}]", finding, _FINDING)
+        check(f".findings[{index}]", finding, _FINDING)
     _check_pictures(document)
     return document
 

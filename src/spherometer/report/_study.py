@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from spherometer import plots
-from spherometer.report import _document, _format, _page, _trials, _words
+from spherometer.report import _conditional_study, _document, _format, _page, _trials, _words
 from spherometer.stores import write_file
 
 _FIGURES = ("plane", "sweep", "trajectories", "circle", "selection")
@@ -230,11 +230,16 @@ def _render(document: dict[str, Any], vectors: dict[str, bytes]) -> str:
     return _page.fill(_words.words_of(document["study"]).template, contents)
 
 
+def _of_metadata(document: Any) -> bool:
+    return isinstance(document, dict) and document.get("schema") == _conditional_study.SCHEMA
+
+
 def render(document: Any) -> str:
     """Return the page of a study document as HTML.
 
     Args:
-        document: the contents of a ``results.json`` with schema ``spherometer.study/1``.
+        document: the contents of a ``results.json`` with schema ``spherometer.study/1``, or
+            ``spherometer.study/conditional/1`` for a study of meta-data.
 
     Returns:
         One self-contained page: no script, nothing fetched, the same text for the same document.
@@ -242,6 +247,8 @@ def render(document: Any) -> str:
     Raises:
         InputError: the schema is unknown, or something the page needs is missing or of another kind.
     """
+    if _of_metadata(document):
+        return _conditional_study.render_conditional(document)
     document = _document.checked(document)
     return _render(document, _vectors(_figures(document)))
 
@@ -260,6 +267,8 @@ def write_study(document: Any, out: Path) -> Path:
         InputError: as :func:`render`; or ``out`` cannot be written to.
     """
     out = Path(out)
+    if _of_metadata(document):
+        return _conditional_study.write_conditional(document, out)
     document = _document.checked(document)
     figures = _figures(document)
     vectors = _vectors(figures)

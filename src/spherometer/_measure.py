@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spherometer import _checks, pairs, sphere
+from spherometer._bandwidth_curve import curve_of
 from spherometer._checks import Features, NanPolicy
+from spherometer._conditional import add_conditional, compared
 from spherometer._results import Evaluation, Measurement
+from spherometer.errors import InputError
 from spherometer.metrics import _jackknife, _spectrum
 from spherometer.metrics._alignment import pair_distances
 from spherometer.metrics._labels import class_codes
@@ -33,6 +36,9 @@ def measure(
     y: Tensor | NDArray[Any] | None = None,
     *,
     labels: Any = None,
+    metadata: Any = None,
+    kernel: Any = None,
+    bandwidth_curve: bool = False,
     t: float = 2.0,
     alpha: float = 2.0,
     k: int = 10,
@@ -42,31 +48,39 @@ def measure(
     """Measure features: every metric that applies, each with interval, baseline and number of rows.
 
     Always: uniformity, normalized uniformity, Wasserstein uniformity, RankMe, effective rank,
-    participation ratio. With ``y``: alignment and cross-uniformity. With ``labels``: neighbor purity and
-    tolerance. What is undefined for this input is left out and a note says why.
+    participation ratio. With ``y``: alignment and cross-uniformity. With ``metadata``: conditional
+    uniformity, and with ``y`` conditional alignment. With ``labels``: neighbor purity and tolerance. What is
+    undefined for this input is left out and a note says why.
 
     Args:
         x: [N, D] features, N >= 2. Uniformity, spectrum and labels describe this side.
         y: [N, D] the other side of positive pairs; row i belongs to row i of ``x``.
         labels: [N] classes of the rows; numbers or strings.
+        metadata: what is known of the rows, as in ``conditional_alignment``: [N] or [N, K] numbers, or a
+            mapping column -> N values.
+        kernel: how meta-data are compared; None: ``kernels.kernel_for(metadata)``.
+        bandwidth_curve: also repeat the conditional metrics over bandwidths, as ``e.bandwidth_curve``.
         t: sharpness of the Gaussian potential, > 0.
         alpha: power of the distance in alignment, > 0.
         k: number of neighbours of neighbor purity.
-        nan: "refuse" rows with NaN or infinity (and missing labels), or "drop" them; a note counts them.
+        nan: "refuse" rows with NaN or infinity (and missing labels or meta-data), or "drop" them; a note
+            counts them.
         normalize: scale rows to length 1 for the metrics of the sphere; False says that they have length 1,
             and that is checked. RankMe, effective rank and participation ratio take rows as they are.
 
     Returns:
         An Evaluation: ``e["uniformity"].value``, ``.interval``, ``.baseline``; ``print(e)`` for a table.
         Intervals: the exact variance of the U-statistic for uniformity (None for N < 4), the standard error
-        for alignment, the influence of each pair for cross-uniformity, a jackknife over rows for neighbor
-        purity, and over 20 interleaved groups of rows for the rest (None for N < 40, or more than 512
-        directions). They say how much the value would vary with other rows drawn in the same way.
+        for alignment, the influence of each pair for cross-uniformity and of each row for conditional
+        alignment, a jackknife over rows for conditional uniformity and neighbor purity, and over 20
+        interleaved groups of rows for the rest (None for N < 40, or more than 512 directions). They say how
+        much the value would vary with other rows drawn in the same way.
 
     Raises:
         InputError: as the metrics raise it.
 
-    Cost: O(N^2 D) time, O(N D) memory; one pass over the pairs of ``x``, one over those of ``x`` and ``y``.
+    Cost: O(N^2 D) time, O(N D) memory; one pass over the pairs of ``x``, one over those of ``x`` and ``y``;
+    with meta-data a few more, for the curve about a hundred.
 
     Source: the metrics' own; uniformity's interval is the unbiased variance of a U-statistic of degree 2.
 
@@ -83,6 +97,11 @@ def measure(
     names, values = (("x",), (x,)) if y is None else (("x", "y"), (x, y))
     sides = _checks.feature_set("measure", names, values, min_rows=2, nan=nan)
     first = sides[0]
+    if metadata is None and (kernel is not None or bandwidth_curve):
+        _checks.refuse(
+            InputError, "measure", "metadata", "be given with a kernel or a bandwidth curve",
+            "a kernel compares meta-data", "None", "Pass for instance metadata={'age': ages}",
+        )  # fmt: skip
     codes = None if labels is None else _codes(first, labels, nan)
     with torch.no_grad():
         units = [
@@ -96,10 +115,15 @@ def measure(
         _add_uniformity(found, units[0], t, normalize=normalize)
         if y is not None:
             _add_cross_uniformity(found, units, t, normalize=normalize)
+        curve = None
+        if metadata is not None:
+            rows = compared("measure", sides, units, metadata, kernel, nan)
+            add_conditional(found, notes, rows, alpha=alpha, t=t, normalize=normalize)
+            curve = curve_of(rows, alpha=alpha, t=t, normalize=normalize) if bandwidth_curve else None
         _add_spectrum(found, notes, first.rows, units[0], normalize=normalize)
         if codes is not None:
             _add_labels(found, notes, units[0], *codes, k, normalize=normalize)
-    return Evaluation(found, notes=tuple(notes))
+    return Evaluation(found, notes=tuple(notes), bandwidth_curve=curve)
 
 
 def _number(name: str, value: Any) -> float:

@@ -1,4 +1,4 @@
-"""Which arrays of a file are the two sides and the labels."""
+"""Which arrays of a file are the two sides, the labels and the ids."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _FIRST = ("x", "z1", "z", "features", "embeddings")
 _SECOND = {"x": "y", "z1": "z2"}
 _LABELS = ("labels", "label", "targets")
+IDS = ("ids", "id", "participant_id", "subject_id", "sample_id")
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,23 @@ class Columns:
     pairs: str | None
     labels: str | None
     trust_size: bool
+    id: str | None = None
+    with_ids: bool = False  # whether ids are looked for: meta-data are matched by them
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Features, the other side of the pairs, and labels."""
+    """Features, the other side of the pairs, labels, and ids as text."""
 
     x: NDArray[Any]
     y: NDArray[Any] | None
     labels: NDArray[Any] | None
+    ids: list[str] | None = None
+
+    @property
+    def num(self) -> int:
+        """Number of rows."""
+        return int(self.x.shape[0]) if self.x.ndim else 0
 
 
 def refuse(must: str, because: str, got: str, fix: str) -> NoReturn:
@@ -41,7 +50,8 @@ def refuse(must: str, because: str, got: str, fix: str) -> NoReturn:
     raise InputError(" ".join(f"measure: {must}, because {because}. Got {got}. {fix}.".split()))
 
 
-def _nearest(name: str, names: list[str]) -> str:
+def nearest(name: str, names: list[str]) -> str:
+    """The fix that a message ends with: the name that was probably meant."""
     close = difflib.get_close_matches(name, names, 1)
     return f"Did you mean {close[0]!r}" if close else "Name one of them"
 
@@ -52,7 +62,7 @@ def _key(path: Path, option: str, name: str, names: list[str]) -> str:
             f"{option} must name an array of {str(path)!r}",
             "that array is measured",
             f"{name!r}, while the file holds {', '.join(map(repr, names[:20])) or 'nothing'}",
-            _nearest(name, names),
+            nearest(name, names),
         )
     return name
 
@@ -61,7 +71,7 @@ def _first_of(path: Path, names: list[str]) -> str:
     for name in _FIRST:
         if name in names:
             return name
-    others = [name for name in names if name not in _LABELS]
+    others = [name for name in names if name not in (*_LABELS, *IDS)]
     if len(others) != 1:
         refuse(
             f"--column must say which array of {str(path)!r} to measure",
@@ -89,16 +99,42 @@ def _from_archive(path: Path, columns: Columns) -> Sides:
             label = columns.labels
         elif columns.labels is None:
             label = next((name for name in _LABELS if name in names and name != first), None)
+        named = _ids_name(columns, names)
+        x = archive[first]
         sides = Sides(
-            archive[first],
+            x,
             None if second is None else archive[second],
             None if label is None else archive[label],
+            None if named is None else _ids(path, named, archive[named], x.shape[:1]),
         )
     return Sides(
         sides.x,
         _other(path, "--pairs", columns.pairs, names) if columns.pairs and second is None else sides.y,
         _other(path, "--labels", columns.labels, names) if columns.labels and label is None else sides.labels,
+        sides.ids,
     )
+
+
+def _ids_name(columns: Columns, names: list[str]) -> str | None:
+    """The array of ids: the one that --id names, else the first with a usual name."""
+    if not columns.with_ids:
+        return None
+    wanted = (columns.id, *IDS) if columns.id else IDS
+    return next((name for name in wanted if name in names), None)
+
+
+def _ids(path: Path, name: str, values: NDArray[Any], shape: tuple[int, ...]) -> list[str]:
+    if values.shape != shape or values.dtype.kind not in "iuUS":
+        refuse(
+            f"ids {name!r} of {str(path)!r} must be texts or whole numbers, one for each row",
+            "each names the row of the table that belongs to a row of features",
+            f"shape {values.shape}, dtype {values.dtype}",
+            f"Save {shape[0] if shape else 'some'} of them",
+        )
+    texts = [
+        each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in values.tolist()
+    ]
+    return [text.strip() for text in texts]
 
 
 def _other(path: Path, option: str, name: str, names: list[str]) -> NDArray[Any]:

@@ -14,12 +14,21 @@ from spherometer.errors import InputError
 
 if TYPE_CHECKING:
     from spherometer._results import Evaluation
+    from spherometer.cli._metadata import Table
 
 
 class Nan(enum.StrEnum):
     """What to do with rows that hold NaN or infinity."""
 
     drop = "drop"
+    refuse = "refuse"
+
+
+class Missing(enum.StrEnum):
+    """What to do with missing meta-data."""
+
+    drop = "drop"
+    neutral = "neutral"
     refuse = "refuse"
 
 
@@ -33,6 +42,30 @@ def measure(
     labels: Annotated[
         str | None, typer.Option(metavar="KEY_OR_FILE", help="Classes of the rows: array or .npy file.")
     ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE", help="Meta-data of the rows: a .csv or .tsv file. See --kernel."),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Columns of the table, for instance age,sex.")
+    ] = None,
+    kernel: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="How a column is compared: age:gaussian:5, sex:categorical, hour:periodic:2:24. Repeatable.",
+        ),
+    ] = None,
+    missing: Annotated[
+        Missing | None, typer.Option(help="Rows or entries without meta-data [default: refuse].")
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option("--id", metavar="NAME", help="Ids, in the file and in the table; else by position."),
+    ] = None,
+    bandwidth_curve: Annotated[
+        bool, typer.Option("--bandwidth-curve", help="Repeat the conditional measures over bandwidths.")
+    ] = False,
     t: Annotated[float, typer.Option("--t", help="Sharpness of the Gaussian potential of uniformity.")] = 2.0,
     alpha: Annotated[float, typer.Option(help="Power of the distance in alignment.")] = 2.0,
     normalize: Annotated[
@@ -57,20 +90,26 @@ def measure(
 ) -> int:
     """Measure features: alignment, uniformity, ranks, each with interval and baseline.
 
-    An .npz with arrays x and y (or z1 and z2) gives positive pairs, one named labels gives classes.
+    An .npz with arrays x and y (or z1 and z2) gives positive pairs, one named labels gives classes, one named
+    ids the rows of the --metadata table.
     """
     conditions = _conditions.parse(fail_if or [])
     targets = _targets(files, out)
-    columns = Columns(column, pairs, labels, trust_size)
+    table = _table(metadata, columns, kernel or [], id_column, missing, bandwidth_curve)
+    arrays = Columns(column, pairs, labels, trust_size, id_column, metadata is not None)
     evaluations = []
     for path in files:
-        sides = load(path, columns)
+        sides = load(path, arrays)
         from spherometer._measure import measure as measure_arrays  # after the file: its faults show at once
 
         try:
+            values, notes = (None, []) if table is None else table.rows(path, sides.num, sides.ids)
             evaluation = measure_arrays(
-                sides.x, sides.y, labels=sides.labels, t=t, alpha=alpha, nan=nan.value, normalize=normalize
-            )
+                sides.x, sides.y, labels=sides.labels, metadata=values,
+                kernel=None if table is None else table.kernel(), bandwidth_curve=bandwidth_curve,
+                t=t, alpha=alpha, nan=nan.value, normalize=normalize,
+            )  # fmt: skip
+            evaluation.notes += tuple(notes)
         except InputError as error:
             if len(files) == 1:
                 raise
@@ -87,6 +126,38 @@ def measure(
     for path, condition in failed:
         typer.echo(f"spherometer: check failed: {condition.text} for {str(path)!r}", err=True)
     return 1 if failed else 0
+
+
+def _table(
+    path: Path | None,
+    columns: str | None,
+    kernels: list[str],
+    id_column: str | None,
+    missing: Missing | None,
+    curve: bool,
+) -> Table | None:
+    """The table of meta-data, or None; options that need it are refused without it."""
+    if path is None:
+        given = {
+            "--columns": columns is not None,
+            "--kernel": bool(kernels),
+            "--missing": missing is not None,
+            "--id": id_column is not None,
+            "--bandwidth-curve": curve,
+        }
+        for option in (name for name, there in given.items() if there):
+            refuse(
+                f"--metadata must be given with {option}",
+                "it says something about the table",
+                "no table",
+                "Pass for instance --metadata participants.tsv",
+            )
+        return None
+    from spherometer.cli._metadata import open_table
+
+    return open_table(
+        path, columns=columns, kernels=kernels, id_column=id_column, missing=(missing or Missing.refuse).value
+    )
 
 
 def _targets(files: list[Path], out: Path | None) -> list[Path]:

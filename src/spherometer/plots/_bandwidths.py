@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spherometer.plots._style import BLUE, INK, MUTED, ORANGE, direction, new_figure, plain, styled
+from spherometer.plots._style import BLUE, INK, MUTED, ORANGE, new_figure, plain, styled
 
 _MOST_TICKS = 9
 _PANELS = (
@@ -43,7 +43,10 @@ def bandwidths(curve: Mapping[str, Any]) -> Figure:
         _references(axes, curve, key)
         axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
         axes.set_title(f"{title}  (lower is better)")
-    direction(every[0], "| the kernel's own bandwidth", "lower right")
+    every[0].annotate(
+        "the kernel's own", (0, 0.97), xycoords=("data", "axes fraction"), xytext=(4, 0),
+        textcoords="offset points", va="top", fontsize=8, color=INK, zorder=5,
+    )  # fmt: skip
     names = list(points[0]["bandwidths"])
     step = max(1, math.ceil(len(points) / _MOST_TICKS))
     centre = min(range(len(places)), key=lambda k: abs(places[k]))

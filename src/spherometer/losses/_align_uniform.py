@@ -21,15 +21,17 @@ from spherometer.losses._queue import MemoryQueue, check_queue, check_sides, row
 
 def _alignment(views: Sequence[Tensor], rows: _ranks.Rows, alpha: float) -> Tensor:
     """Mean of the alpha-th power of the distance over rows and pairs of views, float64."""
-    powers = []
-    for x, y in itertools.combinations(views, 2):
-        squared = (x - y).square().sum(dim=1).double()
-        if alpha != 2:
-            same = squared == 0  # the power has no finite derivative there; the distance's is taken as 0
-            power = squared.masked_fill(same, 1.0).pow(alpha / 2)
-            squared = power.masked_fill(same, 0.0)
-        powers.append(squared)
+    powers = [_powers(x, y, alpha) for x, y in itertools.combinations(views, 2)]
     return rows.average(powers[0] if len(powers) == 1 else torch.stack(powers), len(powers))
+
+
+def _powers(x: Tensor, y: Tensor, alpha: float) -> Tensor:
+    """Power of the distance of every pair, float64 [N]."""
+    squared = (x - y).square().sum(dim=1).double()
+    if alpha == 2:
+        return squared
+    same = squared == 0  # the power has no finite derivative there; the distance's is taken as 0
+    return squared.masked_fill(same, 1.0).pow(alpha / 2).masked_fill(same, 0.0)
 
 
 def _uniformity(views: Sequence[Tensor], rows: _ranks.Rows, t: float | Tensor) -> Tensor:

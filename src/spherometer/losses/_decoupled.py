@@ -4,32 +4,98 @@ The mean of V unit vectors is shorter than 1 by as much as they disagree: for tw
 \|mu\|^2 = 1 - \|z1 - z2\|^2 / 4. So spreading the means out, as far as the ball lets them, pulls the
 views of a sample together.
 
+With a kernel of meta-data the mean of a sample is estimated from all samples, as kernel ridge regression
+does: (K + ridge I)^-1 K mu, K the matrix of similarities. It is mu - ridge (K + ridge I)^-1 mu, one system of
+equations with D right sides; K, the one N x N matrix of the losses, is refused above 8192 rows.
+
 Shapes: V views, N rows of all ranks, n own rows, D dimensions.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from spherometer import pairs
-from spherometer.losses import _ranks, _views
+from spherometer import _checks, pairs
+from spherometer.errors import InputError, UndefinedError
+from spherometer.kernels import Kernel
+from spherometer.losses import _metadata, _ranks, _views
 from spherometer.losses._align_uniform import _uniformity
 from spherometer.losses._ranks import Gather
 
+MOST_ROWS = 8192  # of a batch with a kernel: 0.5 GiB of similarities
+
+
+@dataclass(frozen=True)
+class _Settings:
+    t: float | Tensor
+    kernel: Kernel | None
+    ridge: float
+    gather: Gather
+
+
+def _settings(function: str, t: Any, kernel: Any, ridge: Any, gather: Any) -> _Settings:
+    _views.check_number(function, "t", t)
+    _checks.positive(function, "ridge", ridge)
+    return _Settings(t, None if kernel is None else _metadata.fitted(function, kernel), float(ridge), gather)
+
+
+def _entered(
+    function: str, z1: Any, z2: Any, metadata: Any, settings: _Settings
+) -> tuple[list[Tensor], _metadata.Entered | None]:
+    """The views of a call, and what its kernel compares."""
+    kernel, gather = settings.kernel, settings.gather
+    if kernel is not None:
+        given = _metadata.entered(function, kernel, z1, z2, metadata, gather, two=False)
+        return given.views, given
+    z2, metadata = _metadata.split(z1, z2, metadata)
+    views = _views.checked_views(function, z1, z2, gather=gather)
+    if metadata is not None:
+        _checks.refuse(
+            InputError, function, "metadata", "be left out without a kernel", "nothing would compare them",
+            "meta-data and kernel=None", "Pass for instance kernel=spherometer.kernels.kernel_for(metadata)",
+        )  # fmt: skip
+    return views, None
+
+
+def _centroids(
+    function: str, means: Tensor, given: _metadata.Entered, rows: _ranks.Rows, ridge: float
+) -> Tensor:
+    """Means [N, D] of all ranks, estimated from each other; the weights have no gradient."""
+    num = rows.total
+    if num > MOST_ROWS:
+        _checks.refuse(
+            UndefinedError, function, "z1", f"have at most {MOST_ROWS} rows when there is a kernel",
+            "the means are estimated through the matrix of all similarities, in O(N^3)", f"{num} rows",
+            "Use smaller batches, or no kernel",
+        )  # fmt: skip
+    similarity = given.similarity(function, rows, torch.float64)
+    matrix = similarity.between(0, num, 0, num)
+    matrix.fill_diagonal_(1 + ridge)
+    wide = means.double()
+    return (wide - ridge * torch.linalg.solve(matrix, wide)).to(means.dtype)
+
 
 def _decoupled(
-    function: str, z1: Tensor, z2: Tensor | None, t: float | Tensor, gather: Gather
+    function: str, z1: Any, z2: Any, metadata: Any, settings: _Settings
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    with _ranks.refusals(gather, z1, z2):
+    gather = settings.gather
+    with _ranks.refusals(gather, z1, z2, metadata):
         _ranks.check_gather(function, gather)
-        _views.check_number(function, "t", t)
-        views = _views.checked_views(function, z1, z2, gather=gather)
+        views, given = _entered(function, z1, z2, metadata, settings)
     with _views.full_precision(views[0]):
         z = _views.on_sphere(views)
         means = z.mean(dim=0)
         rows = _ranks.spread(function, means[None], gather, min_rows=2)
-        loss = _uniformity((means,), rows, t)
+        spread_out = rows
+        if given is not None:
+            spread_out = replace(
+                rows, every=_centroids(function, rows.every[0], given, rows, settings.ridge)[None]
+            )
+        loss = _uniformity(spread_out.every.unbind(), spread_out, settings.t)
         with torch.no_grad():  # sum_v |z_v - mu|^2 is the sum over pairs of views of |z_v - z_w|^2, over V
             spread = (z - means).square().sum(dim=2).double().sum()
             alignment = rows.mean(2 * spread, rows.total * (len(views) - 1))
@@ -38,17 +104,30 @@ def _decoupled(
 
 @pairs.outside_graphs
 def decoupled_uniformity_loss(
-    z1: Tensor, z2: Tensor | None = None, *, t: float | Tensor = 2.0, gather: Gather = "auto"
+    z1: Tensor,
+    z2: Tensor | None = None,
+    metadata: Any = None,
+    *,
+    t: float | Tensor = 2.0,
+    kernel: Any = None,
+    ridge: float = 0.01,
+    gather: Gather = "auto",
 ) -> Tensor:
     r"""How far the means of the views are from being spread out, to be made small.
 
     log mean_{i < j} exp(-t \|mu_i - mu_j\|^2), mu_i the mean of the views of sample i, each scaled to
-    length 1; the means are not scaled again.
+    length 1; the means are not scaled again. With a kernel they are replaced by (K + ridge I)^-1 K mu, K_ij
+    the similarity of the meta-data of samples i and j, 1 for i = j.
 
     Args:
         z1: [N, D] tensor, or [N, V, D] with V >= 2 and no ``z2``; rows are scaled to length 1 inside.
         z2: [N, D], row i belongs to row i of ``z1``.
+        metadata: with a kernel: [N] or [N, K] tensor, or a mapping column -> N values. After one [N, V, D]
+            tensor they may be the second argument. No gradient.
         t: sharpness > 0, a number or a 0-dim tensor, which gets its gradient.
+        kernel: a fitted kernel of ``spherometer.kernels``, or a dict column -> kernel; None: no meta-data.
+        ridge: > 0, how little the means are trusted. A small bandwidth (distinct meta-data) gives mu / (1 +
+            ridge).
         gather: "auto": under a process group of several ranks, the loss of the rows of all ranks, the same
             on every rank; N counts them all. False: of these rows alone, for calls that not every rank makes.
 
@@ -59,12 +138,13 @@ def decoupled_uniformity_loss(
     and also when the views of every sample cancel out. Aligned views give ``uniform_loss``.
 
     Raises:
-        ShapeError, UndefinedError: wrong shapes, or fewer than 2 rows.
-        InputError: wrong kind, dtype or t. NaN and infinity are not refused: the loss becomes NaN.
+        ShapeError, UndefinedError: wrong shapes, fewer than 2 rows, or more than 8192 with a kernel.
+        InputError: wrong kind, dtype, t or ridge, meta-data without a kernel or a kernel without them. NaN
+            and infinity are not refused: the loss becomes NaN.
 
-    Cost: as ``uniform_loss`` of one view: O(N^2 D) time, O(V N D) memory. Differentiable twice up to 1024
-    rows.
-    Source: Dufumier et al. 2023 (decoupled uniformity), the form without kernel, as in its code.
+    Cost: as ``uniform_loss`` of one view: O(N^2 D) time, O(V N D) memory. With a kernel, O(N^3) time and the
+    N x N matrix of similarities in float64, on every rank. Differentiable twice up to 1024 rows.
+    Source: Dufumier et al. 2023 (decoupled uniformity), and its code; ridge is its lambda.
 
     Example:
         >>> round(float(decoupled_uniformity_loss(torch.eye(4), torch.eye(4))), 4)
@@ -72,7 +152,8 @@ def decoupled_uniformity_loss(
         >>> float(decoupled_uniformity_loss(torch.eye(4), -torch.eye(4)))
         0.0
     """
-    return _decoupled("decoupled_uniformity_loss", z1, z2, t, gather)[0]
+    function = "decoupled_uniformity_loss"
+    return _decoupled(function, z1, z2, metadata, _settings(function, t, kernel, ridge, gather))[0]
 
 
 class DecoupledUniformityLoss(nn.Module):
@@ -80,6 +161,8 @@ class DecoupledUniformityLoss(nn.Module):
 
     Args:
         t: sharpness > 0; pass an ``nn.Parameter`` of shape () to learn it.
+        kernel: None, or a fitted kernel: ``kernel.fit(metadata)`` once, on the whole set.
+        ridge: > 0, with a kernel.
         gather: "auto" or False, as there.
 
     ``terms`` holds the detached parts of the last call (float64, shape ()): ``uniformity``, the loss itself,
@@ -95,20 +178,26 @@ class DecoupledUniformityLoss(nn.Module):
 
     name = "decoupled_uniformity"
 
-    def __init__(self, t: float | Tensor = 2.0, gather: Gather = "auto") -> None:
+    def __init__(
+        self, t: float | Tensor = 2.0, kernel: Any = None, ridge: float = 0.01, gather: Gather = "auto"
+    ) -> None:
         super().__init__()
-        _views.check_number("DecoupledUniformityLoss", "t", t)
+        settings = _settings("DecoupledUniformityLoss", t, kernel, ridge, gather)
         _ranks.check_gather("DecoupledUniformityLoss", gather)
         self.t = t
+        self.kernel = settings.kernel
+        self.ridge = settings.ridge
         self.gather: Gather = gather
         self.terms: dict[str, Tensor] = {}
 
     @pairs.outside_graphs
-    def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
-        """The loss of two views [N, D], or of one [N, V, D] tensor."""
-        loss, self.terms = _decoupled("DecoupledUniformityLoss", z1, z2, self.t, self.gather)
+    def forward(self, z1: Tensor, z2: Tensor | None = None, metadata: Any = None) -> Tensor:
+        """The loss of two views [N, D], or of one [N, V, D] tensor; with a kernel, and the meta-data."""
+        settings = _Settings(self.t, self.kernel, self.ridge, self.gather)
+        loss, self.terms = _decoupled("DecoupledUniformityLoss", z1, z2, metadata, settings)
         return loss
 
     def extra_repr(self) -> str:
         """The settings."""
-        return f"t={_views.shown(self.t)}{_ranks.shown(self.gather)}"
+        kernel = "" if self.kernel is None else f", kernel={self.kernel}, ridge={self.ridge:g}"
+        return f"t={_views.shown(self.t)}{kernel}{_ranks.shown(self.gather)}"

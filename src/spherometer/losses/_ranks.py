@@ -18,6 +18,7 @@ Shapes: V views, N rows of all ranks, n own rows, D dimensions, W ranks.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from torch import Tensor, distributed
 
 from spherometer import _checks
 from spherometer.errors import InputError, ShapeError, UndefinedError
+from spherometer.kernels import Kernel
 
 Gather = Literal["auto", False]
 
@@ -170,6 +172,37 @@ def spread_labels(function: str, labels: Tensor, rows: Rows) -> Tensor:
     if rows.world == 1:
         return labels
     return _collect(labels.detach().long()[None], rows.counts)[0]
+
+
+def spread_metadata(function: str, encoded: Tensor, kernel: Kernel, rows: Rows) -> Tensor:
+    """The encoded meta-data [N, K] of all ranks, in the order of ``rows.every``; without gradient.
+
+    Args:
+        function: whose name the messages carry.
+        encoded: this rank's columns [n, K], float64, one row for each own row.
+        kernel: that compares them; it must be the same on every rank.
+        rows: what ``spread`` gave.
+    """
+    if rows.world == 1:
+        return encoded
+    digest = hashlib.sha256(repr(kernel.to_dict()).encode()).digest()
+    headers = _exchange([int.from_bytes(digest[:7], "big"), encoded.shape[1]], encoded.device)
+    if any(row[0] != headers[0][0] for row in headers):
+        _checks.refuse(
+            InputError, function, "kernel", "be the same on every rank",
+            "rows of one rank are compared with those of another",
+            f"on this one {kernel}, on another one different numbers",
+            "Fit one kernel on the whole set and give it to all ranks",
+        )  # fmt: skip
+    widths = [row[1] for row, num in zip(headers, rows.counts, strict=True) if num]
+    if len(set(widths)) > 1:
+        _checks.refuse(
+            ShapeError, function, "metadata", "have the same columns on every rank",
+            "rows of one rank are compared with those of another",
+            f"{', '.join(map(str, widths))} columns", "Pass the same columns on all ranks",
+        )  # fmt: skip
+    own = encoded if rows.num else encoded.new_zeros(0, widths[0])
+    return _collect(own[None], rows.counts)[0]
 
 
 @contextmanager

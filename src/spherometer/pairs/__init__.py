@@ -15,4 +15,5 @@ from spherometer.pairs._moments import GaussianMoments as GaussianMoments
 from spherometer.pairs._moments import gaussian_log_rows as gaussian_log_rows
 from spherometer.pairs._moments import gaussian_moments as gaussian_moments
 from spherometer.pairs._nearest import nearest as nearest
+from spherometer.pairs._repulsion import repelled_rows as repelled_rows
 from spherometer.pairs._tiles import outside_graphs as outside_graphs

@@ -89,11 +89,10 @@ class _RowLosses(torch.autograd.Function):
         given, job, needs = (ctx.scale if scale is None else scale), ctx.job, ctx.needs_input_grad[:3]
         with full_precision(x.device):
             if torch.is_grad_enabled() and _second.is_small(len(x), len(y)):
-                found = _second.gradients(
-                    lambda: job.values(x, y, given, 0), (x, y, scale), needs, (grad,)
-                )
+                found = _second.gradients(lambda: job.values(x, y, given, 0), (x, y, scale), needs, (grad,))
                 return (*found, None)
-            totals = [None if not need else torch.zeros_like(of) for of, need in zip((x, y, scale), needs)]  # noqa: B905
+            inputs = zip((x, y, scale), needs, strict=True)
+            totals = [torch.zeros_like(one) if need else None for one, need in inputs]
             for at in range(0, len(x), ctx.size):
                 _add(totals, (x, y, given), grad, job, at, ctx.size)
             found = _second.refuse_twice("repelled_rows", (x, y, scale), totals, needs)
@@ -101,7 +100,12 @@ class _RowLosses(torch.autograd.Function):
 
 
 def _add(
-    totals: list[Tensor | None], given: tuple[Tensor, Tensor, Any], grad: Tensor, job: _Job, at: int, size: int
+    totals: list[Tensor | None],
+    given: tuple[Tensor, Tensor, Any],
+    grad: Tensor,
+    job: _Job,
+    at: int,
+    size: int,
 ) -> None:
     """Add the gradients of one block of rows."""
     x, y, scale = given

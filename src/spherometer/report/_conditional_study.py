@@ -20,7 +20,7 @@ _NUMBER = (int, float)
 _MAYBE = type(None)
 _TOP: dict[str, _document.Kinds] = {
     "spherometer": str, "study": str, "title": str, "lead": list, "quick": bool, "seeds": list,
-    "environment": dict, "data": dict, "protocol": dict, "scores": list, "measures": dict, "chosen_by": str,
+    "environment": dict, "data": dict, "protocol": dict, "scores": list, "measures": list, "chosen_by": str,
     "bandwidth": str, "arms": list, "curves": list, "trade": (list, _MAYBE), "trials": list, "caveats": list,
     "findings": list,
 }  # fmt: skip
@@ -48,6 +48,8 @@ def checked(given: Any) -> dict[str, Any]:
     check(".data", document["data"], {"name": str, "source": str})
     for index, score in enumerate(document["scores"]):
         check(f".scores[{index}]", score, _SCORE)
+    for index, measure in enumerate(document["measures"]):
+        check(f".measures[{index}]", measure, {"name": str, "label": str})
     known = {score["name"] for score in document["scores"]}
     if document["chosen_by"] not in known:
         refuse(".chosen_by", "be one of the scores", repr(document["chosen_by"])[:60])
@@ -96,6 +98,10 @@ def _first_scores(document: dict[str, Any]) -> list[str]:
     return [score["name"] for score in document["scores"]][:_PANELS]
 
 
+def _measures(document: dict[str, Any]) -> list[str]:
+    return [each["name"] for each in document["measures"]]
+
+
 def _cells(document: dict[str, Any], row: Mapping[str, Any]) -> list[dict[str, str]]:
     return [
         _format.cell(row["scores"].get(score["name"]), share=score["kind"] == "accuracy")
@@ -111,7 +117,7 @@ def _arms(document: dict[str, Any]) -> list[dict[str, Any]]:
             "note": f"{arm['num_failed']} failed" if arm["num_failed"] else "",
             "bandwidths": _chosen(arm["bandwidths"]),
             "cells": _cells(document, arm),
-            "metrics": [_format.cell(arm["metrics"].get(name)) for name in document["measures"]],
+            "metrics": [_format.cell(arm["metrics"].get(name)) for name in _measures(document)],
         }
         for arm in document["arms"]
     ]
@@ -135,7 +141,7 @@ def _curves(document: dict[str, Any]) -> list[dict[str, Any]]:
                     "chosen": point["num_chosen"],
                     "cells": _cells(document, point),
                     "validation": _validation(document, point),
-                    "metrics": [_format.cell(point["metrics"].get(name)) for name in document["measures"]],
+                    "metrics": [_format.cell(point["metrics"].get(name)) for name in _measures(document)],
                 }
                 for point in curve["points"]
             ],
@@ -168,7 +174,7 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
         "bandwidth": document["bandwidth"],
         "chosen_by": labels[document["chosen_by"]],
         "scores": document["scores"],
-        "measures": list(document["measures"].values()),
+        "measures": [each["label"] for each in document["measures"]],
         "findings": [{**row, "look": _VERDICTS.get(row["verdict"], "open")} for row in document["findings"]],
         "arms": _arms(document),
         "curves": _curves(document),
@@ -181,8 +187,10 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
             for name, use in zip(told[2:], ("to train", "to choose by", "to test"), strict=True)
             if name in data
         ),
-        "more_data": [(_headed(name), _text(value)) for name, value in data.items() if name not in told],
-        "protocol": [(_headed(name), _text(value)) for name, value in document["protocol"].items()],
+        "more_data": [
+            (_headed(name), _text(value)) for name, value in sorted(data.items()) if name not in told
+        ],
+        "protocol": [(_headed(name), _text(value)) for name, value in sorted(document["protocol"].items())],
         "caveats": document["caveats"],
         "environment": sorted(document["environment"].items()),
         "command": " ".join(words),
@@ -236,8 +244,8 @@ def write_conditional(document: Any, out: Path) -> Path:
 def csv_table(document: dict[str, Any]) -> bytes:
     """Every trial with every number, as CSV."""
     trials = document["trials"]
-    metrics = [*document["measures"]]
-    scores = list(dict.fromkeys(name for trial in trials for name in trial["scores"]))
+    metrics = _measures(document)
+    scores = sorted({name for trial in trials for name in trial["scores"]})
     plain = ["key", "name", "arm", "bandwidth", "seed", "status", "message"]
     header = plain + metrics
     for name in scores:

@@ -42,7 +42,7 @@ def conditional_document(
         "data": dict(story.data),
         "protocol": {**story.protocol, "intervals": INTERVALS},
         "scores": [{"name": each.name, "label": each.label, "kind": each.kind} for each in story.scores],
-        "measures": dict(story.measures),
+        "measures": [{"name": name, "label": label} for name, label in story.measures.items()],
         "chosen_by": story.chosen_by,
         "bandwidth": story.bandwidth,
         "arms": arms,

@@ -498,8 +498,8 @@ class TestPage:
         assert names == {"report.html", "trials.csv"} | figures
         lines = (tmp_path / "out" / "trials.csv").read_text().splitlines()
         assert lines[0] == (
-            "key,name,arm,bandwidth,seed,status,message,alignment,class_validation,class_test,"
-            "class_test_low,class_test_high,angle_validation,angle_test,angle_test_low,angle_test_high"
+            "key,name,arm,bandwidth,seed,status,message,alignment,angle_validation,angle_test,"
+            "angle_test_low,angle_test_high,class_validation,class_test,class_test_low,class_test_high"
         )
         assert len(lines) == 1 + 12
         assert lines[1].split(",")[1:7] == [

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from spherometer.data import Draws, VolumeChanges, permutation
-from spherometer.data._source import content_hash, digest
+from spherometer.data import VolumeChanges, VolumePart, VolumeSet, VolumeViews, permutation
+from spherometer.data._source import content_hash
 from spherometer.kernels import Gaussian, Product
 from spherometer.study import _conditional_work
 from spherometer.study._brain_grid import BrainProtocol
@@ -25,39 +25,6 @@ from spherometer.study._conditional_parts import PARTS, Sample, Target
 from spherometer.study._worker import Order
 from spherometer.training import build_encoder
 from spherometer.training._encoder import Encoder
-
-
-@dataclass(frozen=True, eq=False)
-class BrainViews:
-    """Two views of every volume [N, 1, X, Y, Z], as the training loop takes them."""
-
-    volumes: Tensor
-    seed: int
-    changes: VolumeChanges
-
-    @property
-    def labels(self) -> Tensor | None:
-        """None: arms that need the age look it up by row."""
-        return None
-
-    def __len__(self) -> int:
-        return len(self.volumes)
-
-    def __call__(self, epoch: int, index: Tensor) -> tuple[Tensor, Tensor]:
-        return self.views(self.load(index), epoch, index)
-
-    def load(self, index: Tensor) -> Tensor:
-        """The volumes ``index`` [B] themselves."""
-        return self.volumes[index.to(self.volumes.device)]
-
-    def views(self, loaded: Tensor, epoch: int, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Both views of ``loaded``, the volumes ``index`` [B]."""
-        first, second = (self.changes.view(loaded, Draws(self.seed, epoch, view), index) for view in (0, 1))
-        return first, second
-
-    def fingerprint(self) -> str:
-        """Of volumes, seed and settings."""
-        return digest(volumes=content_hash(self.volumes), seed=self.seed, views=self.changes.settings())
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +50,7 @@ class BrainParts:
                 Target("sex", "classes", self.brains.male.numpy().astype(np.int64), few=True),
             ),
             kernel=lambda bandwidth: Product({"age": Gaussian(bandwidth)}),
-            views=lambda inputs, seed: BrainViews(inputs, seed, VolumeChanges("all")),
+            views=_views,
             encoder=self._encoder,
         )
 
@@ -91,6 +58,18 @@ class BrainParts:
         """Initial weights: a function of the seed, the same for all arms."""
         built = build_encoder("conv3d", dim=self.shared.dim, seed=seed, channels=1, width=self.shared.width)
         return built.to(self.device)
+
+
+def _views(volumes: Tensor, seed: int) -> VolumeViews:
+    """Two views of every volume [N, 1, X, Y, Z], with all changes of the y-Aware paper."""
+    kept = volumes[:, 0]
+    x, y, z = kept.shape[1:]
+    names = [str(row) for row in range(len(kept))]
+    held = VolumeSet(
+        "made brains", "make_brains", names, (x, y, z), lambda row: kept[row].cpu().numpy(),
+        content_hash(kept), kept=kept,
+    )  # fmt: skip
+    return VolumeViews(VolumePart(held), VolumeChanges("all"), seed)
 
 
 def split(shared: BrainProtocol, seed: int) -> dict[str, Tensor]:

@@ -2,10 +2,11 @@
 
 from spherometer.pairs._conditional import Similarity as Similarity
 from spherometer.pairs._conditional import anchor_distances as anchor_distances
-from spherometer.pairs._conditional import conditional_potential as conditional_potential
-from spherometer.pairs._conditional import conditional_row_sums as conditional_row_sums
+from spherometer.pairs._conditional import conditional_distances as conditional_distances
 from spherometer.pairs._conditional import kernel_sums as kernel_sums
-from spherometer.pairs._conditional import refuse_all_alike as refuse_all_alike
+from spherometer.pairs._dissimilar import conditional_potential as conditional_potential
+from spherometer.pairs._dissimilar import conditional_row_sums as conditional_row_sums
+from spherometer.pairs._dissimilar import refuse_all_alike as refuse_all_alike
 from spherometer.pairs._energy import riesz_energy as riesz_energy
 from spherometer.pairs._energy import riesz_sum as riesz_sum
 from spherometer.pairs._gaussian import cross_gaussian_potential as cross_gaussian_potential

@@ -89,6 +89,14 @@ def test_values_are_those_of_the_metrics(dtype):
         assert e[name].value == pytest.approx(float(value), rel=1e-12 if dtype is torch.float64 else 1e-6)
 
 
+def test_float32_gives_the_same_intervals():
+    x, y, age, _ = sample(300, dim=8)
+    one = sm.measure(x, y, metadata=age, kernel=Gaussian(5.0))
+    two = sm.measure(x.astype("float32"), y.astype("float32"), metadata=age, kernel=Gaussian(5.0))
+    for name in NAMES:
+        assert two[name].interval == pytest.approx(one[name].interval, rel=1e-5)
+
+
 def test_baselines():
     x, y, age, _ = sample()
     e = sm.measure(x, y, metadata=age, kernel=Gaussian(4.0))

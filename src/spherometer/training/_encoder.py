@@ -15,6 +15,8 @@ from spherometer import _checks, sphere
 from spherometer.errors import ShapeError
 from spherometer.training._taps import record
 
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 class Encoded(NamedTuple):
     """Both representations that probes read."""
@@ -85,12 +87,12 @@ class Encoder(nn.Module):
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
     """Draw the weights of convolutions and linear maps as He et al. 2015 do; norms start as the identity."""
     for part in module.modules():
-        if isinstance(part, (nn.Conv2d, nn.Linear)):
+        if isinstance(part, (nn.Conv2d, nn.Conv3d, nn.Linear)):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu", generator=generator)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-        elif isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)):
-            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        elif isinstance(part, (*_BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)):
+            if isinstance(part, _BATCH_NORMS):
                 part.reset_running_stats()
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)

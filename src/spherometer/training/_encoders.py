@@ -11,8 +11,10 @@ from spherometer import _checks
 from spherometer.errors import InputError
 from spherometer.training._alexnet import SmallAlexNet
 from spherometer.training._conv import ConvEncoder
+from spherometer.training._conv3d import Conv3dEncoder
 from spherometer.training._encoder import Encoder
 from spherometer.training._external import hub_encoder, timm_encoder
+from spherometer.training._monai import DenseNet121Volumes, ResNet10Volumes, ResNet18Volumes
 from spherometer.training._resnet import ResNet18, ResNet50
 from spherometer.training._text import BagOfEmbeddings, GRUEncoder
 from spherometer.training._vit import ViTSmall, ViTTiny
@@ -24,6 +26,10 @@ KINDS: dict[str, type[Encoder]] = {
     "resnet50": ResNet50,
     "vit_tiny": ViTTiny,
     "vit_small": ViTSmall,
+    "conv3d": Conv3dEncoder,
+    "densenet121_3d": DenseNet121Volumes,
+    "resnet10_3d": ResNet10Volumes,
+    "resnet18_3d": ResNet18Volumes,
     "bag": BagOfEmbeddings,
     "gru": GRUEncoder,
 }
@@ -40,7 +46,8 @@ def build_encoder(name: str, *, dim: int | None = None, seed: int = 0, **options
     """Make an encoder; untrained, except those of files.
 
     Args:
-        name: "conv", "small_alexnet", "resnet18", "resnet50", "vit_tiny" or "vit_small" for images; "bag" or
+        name: "conv", "small_alexnet", "resnet18", "resnet50", "vit_tiny" or "vit_small" for images; "conv3d",
+            "densenet121_3d", "resnet10_3d" or "resnet18_3d" (the last three by MONAI) for volumes; "bag" or
             "gru" for texts; "timm:NAME" for a model of timm; "hf:DIRECTORY" for one of transformers.
         dim: output coordinates D; 128 if left out (with ``head="none"``: as many as penultimate features).
         seed: of the weights; the global generator is not touched.

@@ -18,12 +18,14 @@ _GROUPS = 32  # of group normalisation (Wu & He 2018), or fewer: they divide the
 _LEAST = {True: 2, False: 16}  # channels in a group of maps, and of features: one value alone would become 0
 
 
-def make_norm(norm: str, channels: int, *, maps: bool = True) -> nn.Module:
-    """Normalise ``channels``: of maps [B, C, H, W], or of features [B, C]; "none": leave them as they are."""
+def make_norm(norm: str, channels: int, *, maps: bool | int = 2) -> nn.Module:
+    """Normalise ``channels`` of maps with 2 or 3 sides, or of features [B, C]; "none": leave them."""
     if norm == "batch":
+        if maps == 3:
+            return nn.BatchNorm3d(channels)
         return nn.BatchNorm2d(channels) if maps else nn.BatchNorm1d(channels)
     if norm == "group":
-        most = max(1, min(_GROUPS, channels // _LEAST[maps]))
+        most = max(1, min(_GROUPS, channels // _LEAST[bool(maps)]))
         groups = max(num for num in range(1, most + 1) if channels % num == 0)
         return nn.GroupNorm(groups, channels)
     return nn.Identity()

@@ -127,7 +127,7 @@ def _read(
             for name, value in (
                 {"pixels": x.flatten(1)} if encoder is None else encoder.tap(x, names)
             ).items():
-                rows = value.flatten(2).mean(dim=2) if value.ndim == 4 else value
+                rows = value.flatten(2).mean(dim=2) if value.ndim in (4, 5) else value
                 parts[name].append(rows.to(torch.float32))
     finally:
         if encoder is not None:

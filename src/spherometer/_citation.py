@@ -100,6 +100,23 @@ _MOCO = """@inproceedings{he2020momentum,
   booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
   year      = {2020}
 }"""
+_CONDITIONAL = """@article{dufumier2021conditional,
+  title   = {Conditional Alignment and Uniformity for Contrastive Learning with Continuous Proxy Labels},
+  author  = {Dufumier, Benoit and Gori, Pietro and Victor, Julie and Grigis, Antoine and
+             Duchesnay, Edouard},
+  journal = {arXiv preprint arXiv:2111.05643},
+  year    = {2021}
+}"""
+_Y_AWARE = """@inproceedings{dufumier2021contrastive,
+  title     = {Contrastive Learning with Continuous Proxy Meta-data for {3D} {MRI} Classification},
+  author    = {Dufumier, Benoit and Gori, Pietro and Victor, Julie and Grigis, Antoine and
+               Wessa, Michele and Brambilla, Paolo and Favre, Pauline and Polosan, Mircea and
+               McDonald, Colm and Piguet, Camille Marie and Phillips, Mary and Eyler, Lisa and
+               Duchesnay, Edouard},
+  booktitle = {Medical Image Computing and Computer Assisted Intervention},
+  pages     = {58--68},
+  year      = {2021}
+}"""
 _OURS = """@software{spherometer,
   title  = {Spherometer},
   author = {{The Spherometer developers}},
@@ -122,6 +139,8 @@ _SOURCES = {
     "wasserstein_uniformity": _FANG,
     "neighbor_purity": _OURS,
     "tolerance": _WANG_LIU,
+    "conditional_alignment": _CONDITIONAL,
+    "conditional_uniformity": _CONDITIONAL,
     "performance_relation": _OURS,
     "align_loss": _WANG_ISOLA,
     "uniform_loss": _WANG_ISOLA,
@@ -137,6 +156,10 @@ _SOURCES = {
     "DecoupledUniformityLoss": _DUFUMIER,
     "hyperspherical_energy_loss": _LIU,
     "HypersphericalEnergyLoss": _LIU,
+    "y_aware_info_nce_loss": _Y_AWARE,
+    "YAwareInfoNCELoss": _Y_AWARE,
+    "conditional_align_uniform_loss": _CONDITIONAL,
+    "ConditionalAlignUniformLoss": _CONDITIONAL,
     "CombinedLoss": _OURS,
     "MemoryQueue": _MOCO,
     "spherometer": _OURS,

@@ -221,11 +221,6 @@ def conditional_uniformity(
     return checked.scalar(conditional_potential_mean(function, unit_ND, t, similarity, form, limit))
 
 
-def anchor_error(values: Tensor) -> float:
-    """Standard error of conditional alignment: that of the mean over anchors."""
-    return float(values.std(correction=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-
-
 @torch.no_grad()
 def conditional_uniformity_error(
     z: Tensor, t: float, similarity: pairs.Similarity, form: Form, threshold: float | None

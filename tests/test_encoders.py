@@ -12,7 +12,8 @@ from spherometer.training import ConvEncoder, ResNet18, build_encoder, encode, w
 from spherometer.training._encoders import KINDS
 from spherometer.training._heads import make_norm
 
-IMAGES = [name for name in KINDS if name not in ("bag", "gru", "vit_small")]  # vit_small: vit_tiny, but wider
+OTHERS = ("bag", "gru", "conv3d", "densenet121_3d", "resnet10_3d", "resnet18_3d")  # not of images
+IMAGES = [name for name in KINDS if name not in (*OTHERS, "vit_small")]  # vit_small: vit_tiny, but wider
 SMALL = {  # options that keep a test fast
     "conv": {"channels": 3, "width": 4, "hidden": 8},
     "small_alexnet": {"size": (15, 15)},

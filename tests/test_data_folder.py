@@ -331,7 +331,8 @@ class TestDamage:
             "stl10) or the "
             "path of a folder of images, of a .npy or .npz file, of a .tsv, .csv or .jsonl file of "
             "pairs of texts, "
-            "or hf:PATH, because there is nothing else to read. Got {}. Pass one of these names, or "
+            "or hf:PATH, bids:PATH or volumes:PATH, because there is nothing else to read. Got {}. "
+            "Pass one of these names, or "
             "check the path."
         )
         refused(lambda: open_data("cifar"), words.format("'cifar'"))

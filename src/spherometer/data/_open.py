@@ -5,6 +5,7 @@ Shapes: N images, C channels, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 
 from spherometer import _checks
-from spherometer.data import _arrays, _folder, _hf, _text_files
+from spherometer.data import _arrays, _folder, _hf, _text_files, _volume_parts
 from spherometer.data._augment import preset
 from spherometer.data._digits import load_digits
 from spherometer.data._named import NAMED, open_named
@@ -20,6 +21,8 @@ from spherometer.data._paired import ImageViews
 from spherometer.data._source import ArrayImages, Images, LabelledImages, Parts
 from spherometer.data._text import TextPairs
 from spherometer.data._views import DigitChanges, DigitViews
+from spherometer.data._volume_open import VolumeOptions
+from spherometer.data._volumes import VolumePart, VolumeViews
 from spherometer.errors import InputError
 
 _SMALL = 64
@@ -81,6 +84,22 @@ def _digits(part: str) -> LabelledImages:
     digits = load_digits()
     rows = getattr(digits.split, part)
     return LabelledImages(ArrayImages("digits", digits.source, digits.images, digits.labels), rows)
+
+
+def _volume_options(
+    metadata: Any, suffix: Any, derivatives: Any, space: Any, voxel_size: Any, shape: Any, cache_dir: Any,
+    data_dir: Any, skip_bad: Any,
+) -> VolumeOptions:  # fmt: skip
+    sides = None if shape is None else tuple(shape)
+    return VolumeOptions(
+        metadata, suffix, derivatives, space, voxel_size, sides, cache_dir, data_dir, skip_bad
+    )
+
+
+def _volume_changes(views: str) -> Any:
+    from spherometer.data._volume_views import VolumeChanges
+
+    return VolumeChanges("all" if views == "auto" else views)
 
 
 def _opened(wanted: _Wanted) -> tuple[LabelledImages, str]:
@@ -168,7 +187,8 @@ def _refuse_name(name: str) -> NoReturn:
         "open_data",
         "data",
         f"be a known set ({', '.join(sorted(['digits', *NAMED]))}) or the path of a folder of images, of a "
-        ".npy or .npz file, of a .tsv, .csv or .jsonl file of pairs of texts, or hf:PATH",
+        ".npy or .npz file, of a .tsv, .csv or .jsonl file of pairs of texts, or hf:PATH, bids:PATH or "
+        "volumes:PATH",
         "there is nothing else to read",
         got,
         fix,
@@ -189,13 +209,23 @@ def open_data(
     label: str | None = None,
     left: str | None = None,
     right: str | None = None,
+    split_seed: int = 0,
+    metadata: Sequence[str] | None = None,
+    suffix: str | None = None,
+    derivatives: str | None = None,
+    space: str | None = None,
+    voxel_size: float | None = None,
+    shape: Sequence[int] | None = None,
+    cache_dir: str | Path | None = None,
 ) -> ImageViews | DigitViews | TextPairs:
     """Pairs of views of a data set.
 
     Args:
         name: a known set (digits, mnist, fashion_mnist, cifar10, cifar100, stl10), or a path: a folder of
             images (sub-folders are classes), a .npy or .npz file of images, ``hf:DIRECTORY`` of a data set of
-            Hugging Face, or a .tsv, .csv or .jsonl file of pairs of texts.
+            Hugging Face, a .tsv, .csv or .jsonl file of pairs of texts, ``bids:DIRECTORY`` of a BIDS tree of
+            NIfTI volumes, or ``volumes:PATH`` of a .npy file of volumes (or its folder) with a table
+            beside it.
         views: the preset by which views are made; "auto" takes the one that fits the set.
         size: side (or height and width) of the views; by default the preset's, else the images' own.
             Compressed images are decoded in this size.
@@ -209,6 +239,15 @@ def open_data(
             arrays of a .npz file; for images in a .npy file, ``label`` is a .npy file of whole numbers; for
             texts, the column of classes.
         left, right: columns of the two texts; by default the first two.
+        split_seed: of volumes that come without parts: decides, with the names of all subjects, who is in the
+            fifth of the subjects that "train" leaves to "test" ("all" is everybody).
+        metadata: columns of participants.tsv and sessions.tsv, or of the table beside an array: the views
+            then have ``metadata`` (column -> numbers, texts, None where missing).
+        suffix, derivatives, space: which volumes of a BIDS tree: how their names end ("T1w", or more
+            of it: "desc-preproc_T1w"), their sub-folder of "derivatives", and the space in their names.
+        voxel_size, shape: edge of the voxels in mm, or voxels along each axis: volumes are resampled to one
+            grid that covers all of them. By default they keep their own, which must be the same for all.
+        cache_dir: where preprocessed volumes are kept; by default ``volumes`` in ``data_dir``.
 
     Raises:
         InputError: there is no such set, its files are missing or damaged, or it is too small.
@@ -218,6 +257,14 @@ def open_data(
         >>> len(data), data(0, torch.arange(4))[0].shape
         (899, torch.Size([4, 1, 8, 8]))
     """
+    volumes = _volume_options(
+        metadata, suffix, derivatives, space, voxel_size, shape, cache_dir, data_dir, skip_bad
+    )
+    if _volume_parts.is_volumes(str(name)):
+        _refuse_given("volumes", {"size": size, "image": image, "label": label, "left": left, "right": right})
+        (found,) = _volume_parts.open_volumes(str(name), (part,), volumes, split_seed=split_seed)
+        return VolumeViews(found, _volume_changes(views), seed)
+    _refuse_given("data that are no volumes", volumes.given)
     if _is_text(str(name)):
         others = {"image": image, "size": size, "views": None if views == "auto" else views}
         _refuse_given("pairs of texts", others)
@@ -276,11 +323,20 @@ def open_parts(
     skip_bad: int = 0,
     image: str | None = None,
     label: str | None = None,
+    split_seed: int = 0,
+    metadata: Sequence[str] | None = None,
+    suffix: str | None = None,
+    derivatives: str | None = None,
+    space: str | None = None,
+    voxel_size: float | None = None,
+    shape: Sequence[int] | None = None,
+    cache_dir: str | Path | None = None,
 ) -> Parts:
     """Training and test part of a data set of images, clean: what probes are fitted on and tested with.
 
     Args:
-        name, data_dir, download, skip_bad, image, label: as in :func:`open_data`.
+        name, data_dir, download, skip_bad, image, label, split_seed, metadata, suffix,
+            derivatives, space, voxel_size, shape, cache_dir: as in :func:`open_data`.
         views, size: the preset that an encoder was trained with: its size and normalisation (nothing random)
             are applied. By default the images as they are, in [0, 1].
 
@@ -292,6 +348,16 @@ def open_parts(
         >>> len(parts.train), len(parts.test), parts.test.images(torch.arange(2)).shape
         (899, 539, torch.Size([2, 1, 8, 8]))
     """
+    volumes = _volume_options(
+        metadata, suffix, derivatives, space, voxel_size, shape, cache_dir, data_dir, skip_bad
+    )
+    if _volume_parts.is_volumes(str(name)):
+        _refuse_given("volumes", {"size": size, "image": image, "label": label})
+        both = _volume_parts.open_volumes(str(name), ("train", "test"), volumes, split_seed=split_seed)
+        still = None if views == "none" else _volume_changes(views).still
+        train, test = (VolumePart(each.of, each.rows, still) for each in both)
+        return Parts(train=train, test=test)
+    _refuse_given("data that are no volumes", volumes.given)
     if _is_text(str(name)):
         _Wanted(str(name), "test", None, None, False, 0, None, None).part_of(())
     found = []

@@ -123,7 +123,8 @@ class VolumeViews(ImageViews):
     Example:
         >>> import numpy as np
         >>> from spherometer.data import VolumeChanges
-        >>> made = VolumeSet("two", "made here", ["a", "b"], (8, 9, 7), lambda row: np.ones((8, 9, 7), "f4"), "")
+        >>> ones = np.ones((8, 9, 7), dtype=np.float32)
+        >>> made = VolumeSet("two", "made here", ["a", "b"], ones.shape, lambda row: ones, "")
         >>> x, y = VolumeViews(VolumePart(made), VolumeChanges("all"), seed=0)(0, torch.arange(2))
         >>> x.shape
         torch.Size([2, 1, 8, 9, 7])

@@ -17,7 +17,7 @@ from spherometer.training._metadata import columns_of, is_missing, kinds_of, nam
 from spherometer.training._recipe import DataRecipe, Recipe
 
 _COLUMNS = ("image", "label", "metadata")
-_VOLUMES = ("suffix", "derivatives", "space", "voxel_size", "shape", "cache_dir")
+_VOLUMES = ("suffix", "derivatives", "space", "voxel_size", "shape", "cache_dir", "split_seed")
 
 
 class Probed(NamedTuple):
@@ -129,7 +129,7 @@ def _described(recipe: Recipe, views: PairedViews, parts: Parts) -> dict[str, st
             "leave out the subjects that probes are tested on",
             f"{recipe.method.name} would have read their meta-data",
             f"{len(shared)} of them, the first is {shared[0]}, in part {recipe.data.part!r}",
-            'Pass data.part = "train", or leave --probe out',
+            "Leave data.part out, or leave --probe out",
         )
     return kinds
 

@@ -32,6 +32,7 @@ class DataRecipe:
         voxel_size: edge of a voxel in mm that volumes are resampled to.
         shape: voxels along each axis that volumes are resampled to.
         cache_dir: where preprocessed volumes are kept.
+        split_seed: decides which subjects of volumes without parts are set apart to be tested; None: 0.
     """
 
     name: str = "digits"
@@ -51,6 +52,7 @@ class DataRecipe:
     voxel_size: float | None = None
     shape: tuple[int, ...] | None = None
     cache_dir: str | None = None
+    split_seed: int | None = None
 
     def __post_init__(self) -> None:
         _fields.text("data.name", self.name)
@@ -60,6 +62,7 @@ class DataRecipe:
             _fields.text(f"data.{name}", getattr(self, name), optional=True)
         _fields.text("data.part", self.part)
         _fields.optional("data.size", self.size)
+        _fields.optional("data.split_seed", self.split_seed, at_least=0)
         _checks.whole("Recipe", "data.skip_bad", self.skip_bad, at_least=0)
         _fields.names("data.metadata", self.metadata, example='metadata = ["age"]')
         if self.voxel_size is not None:

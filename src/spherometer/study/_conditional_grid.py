@@ -115,7 +115,7 @@ def protocol(study: Name, quick: bool) -> ConditionalProtocol:
         recipe = StudyRecipe(epochs=10 if quick else 100, batch_size=64, learning_rate=3e-3)
         widths = (0.25, 1.0) if quick else (0.125, 0.25, 0.5, 1.0, 2.0)
         return ConditionalProtocol(study, recipe, 0.3, widths, 0.5, draws, dim=16, components=(2, 4, 6))
-    recipe = StudyRecipe(epochs=8 if quick else 60, batch_size=128, learning_rate=3e-3)
+    recipe = StudyRecipe(epochs=8 if quick else 40, batch_size=128, learning_rate=3e-3)
     if study == PROXY:
         widths = (0.25, 1.0) if quick else (0.125, 0.25, 0.5, 1.0, 2.0)
         return ConditionalProtocol(study, recipe, 0.5, widths, 0.5, draws)

@@ -151,7 +151,7 @@ def _score(probes: list[Any], features: Array, target: Target, rows: Mapping[str
     elif len(probes) == 1 and target.values.ndim == 1:
         scores = regression_scores(target.values[rows["test"]], probes[0].predict(features[rows["test"]]))
         ends = scores["r2"].interval
-        interval = None if ends is None else [round(end, 6) for end in ends]
+        interval = None if ends is None else list(ends)
     return {"validation": validation, "test": {"value": test, "interval": interval, "num": num}}
 
 

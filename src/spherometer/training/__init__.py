@@ -16,6 +16,7 @@ from spherometer.training._loop import PairedViews as PairedViews
 from spherometer.training._loop import TrainingLog as TrainingLog
 from spherometer.training._loop import batches as batches
 from spherometer.training._loop import train as train
+from spherometer.training._metadata import MissingMetadataWarning as MissingMetadataWarning
 from spherometer.training._probing import probe_encoder as probe_encoder
 from spherometer.training._probing_metadata import probe_metadata as probe_metadata
 from spherometer.training._recipe import CheckpointRecipe as CheckpointRecipe

@@ -20,7 +20,6 @@ from spherometer.errors import UndefinedError
 from spherometer.kernels import Categorical, Kernel
 from spherometer.metrics import _conditional
 from spherometer.metrics._alignment import pair_distances
-from spherometer.pairs._conditional import conditional_distances
 
 _Z = 1.959963984540054  # 97.5 % of the normal law
 _INFLUENCE = "influence of each row, as anchor and as candidate"
@@ -97,7 +96,7 @@ def _alignment(
         expected = sums[:, -1]
     else:
         weighing = _Shared(similarity.kernel, similarity.rows, share.to(similarity.rows.dtype))
-        distances = conditional_distances(y, x, weighing, alpha)
+        distances = pairs.conditional_distances(y, x, weighing, alpha)
         expected = pairs.kernel_sums(similarity, extra.to(x.dtype))[0][:, 1].double()
     influence = anchors + distances - expected
     half = _Z * float(influence.std()) / math.sqrt(len(x))

@@ -133,7 +133,7 @@ def read_tree(
             f"name volumes of {str(holds)!r}",
             "files are chosen by the end of their names",
             f"{suffix!r}, while there are {five(kinds)}" if kinds else f"{suffix!r} and no NIfTI file at all",
-            f"Did you mean {near[0]!r}?" if near else "Pass one of them" if kinds else "Check the path",
+            f"The nearest is {near[0]!r}" if near else "Pass one of them" if kinds else "Check the path",
         )
     files = [file for file in alike if file.entities.get("space") == space]
     if not files:
@@ -178,7 +178,7 @@ def _below(root: Path, derivatives: str | None) -> Path:
         f"name a folder of {str(root / 'derivatives')!r}",
         "volumes are read from there",
         f"{derivatives!r}, while there are {five(there) or 'none'}",
-        f"Did you mean {near[0]!r}?" if near else "Pass one of them" if there else "Leave it out",
+        f"The nearest is {near[0]!r}" if near else "Pass one of them" if there else "Leave it out",
     )
 
 

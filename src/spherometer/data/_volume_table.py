@@ -62,7 +62,7 @@ def chosen(
                 f"name a column of {where}",
                 "it is read from there",
                 f"a table with the columns {there}" if cells else "a table without others",
-                f"Did you mean {near[0]!r}?" if near else "Name one of them",
+                f"The nearest is {near[0]!r}" if near else "Name one of them",
             )
         found[name] = column_values(cells[name], f"column {name!r} of {where}", as_text=name in texts)
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ class Batch:
         fields = (self.x, self.y, self.index, self.labels, self.metadata)
         nothing: Sequence[Tensor | None] = [None] * count
         split = [nothing if field is None else field.tensor_split(count) for field in fields]
-        return [Batch(*part) for part in zip(*split, strict=True)]  # type: ignore[arg-type]
+        return [Batch(*part) for part in zip(*split, strict=True)]
 
 
 def at_least_single(features: Tensor) -> Tensor:
@@ -283,8 +284,7 @@ def build_loss(
     if recipe.name == "sup_con":
         return losses.SupConLoss(recipe.temperature)
     if recipe.name == "decoupled_uniformity":
-        more = {} if kernel is None else {"kernel": kernel}
-        return losses.DecoupledUniformityLoss(recipe.t, **more)
+        return losses.DecoupledUniformityLoss(recipe.t, kernel)
     if recipe.name == "hyperspherical_energy":
         energy = losses.HypersphericalEnergyLoss(recipe.power)
         if not isinstance(recipe, MethodRecipe):
@@ -300,10 +300,10 @@ def build_loss(
 def _conditional_loss(recipe: MethodRecipe, kernel: Kernel | None) -> nn.Module:
     """A loss that compares meta-data; what the recipe leaves open is the loss's own default."""
     if recipe.name == "y_aware":
-        repulsion = {} if recipe.repulsion is None else {"repulsion": recipe.repulsion}
-        return losses.YAwareInfoNCELoss(kernel, recipe.temperature, **repulsion)
+        repulsion: Any = recipe.repulsion or "all"
+        return losses.YAwareInfoNCELoss(kernel, recipe.temperature, repulsion=repulsion)
     names = ("instance_align_weight", "global_uniform_weight", "form", "threshold")
-    given = {name: value for name in names if (value := getattr(recipe, name)) is not None}
+    given: Any = {name: value for name in names if (value := getattr(recipe, name)) is not None}
     weights = recipe.align_weight, recipe.uniform_weight
     return losses.ConditionalAlignUniformLoss(kernel, *weights, alpha=recipe.alpha, t=recipe.t, **given)
 

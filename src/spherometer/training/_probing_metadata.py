@@ -141,7 +141,7 @@ def _read(
         encoder.to(device).eval()
     numel = side.images(torch.tensor([0])).numel()
     try:
-        for some in torch.arange(len(side)).split(max(1, min(500, _AT_ONCE // numel))):
+        for some in torch.split(torch.arange(len(side)), max(1, min(500, _AT_ONCE // numel))):
             x = side.images(some).to(device)
             found = {"raw": _raw(x)} if encoder is None else encoder.tap(x, names)
             for name, value in found.items():
@@ -160,7 +160,8 @@ def _raw(x: Tensor) -> Tensor:
         while x[0].numel() > _RAW * edge**3:
             edge += 1
         if edge > 1:
-            x = F.adaptive_avg_pool3d(x, [-(-side // edge) for side in x.shape[2:]])
+            width, height, depth = (-(-side // edge) for side in x.shape[2:])
+            x = F.adaptive_avg_pool3d(x, (width, height, depth))
     return x.flatten(1)
 
 

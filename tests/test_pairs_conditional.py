@@ -236,7 +236,7 @@ def test_rows_that_are_all_alike_have_no_pair(threshold, own):
     x = points(6, 3).requires_grad_()
     t = torch.tensor(2.0, dtype=F64, requires_grad=True)
     value, total = pairs.conditional_potential(x, t, given, threshold=threshold, own=own)
-    assert float(value) == float(total) == -math.inf
+    assert float(value.detach()) == float(total) == -math.inf
     assert all(float(each.abs().max()) == 0 for each in grads(value, x, t))
 
 
@@ -244,7 +244,7 @@ def test_no_own_rows():
     given, _ = similarity("gaussian", 6)
     x = points(6, 3).requires_grad_()
     value, total = pairs.conditional_potential(x, 2.0, given, own=(4, 0))
-    assert float(value) == float(total) == -math.inf
+    assert float(value.detach()) == float(total) == -math.inf
     assert float(grads(value, x)[0].abs().max()) == 0
     sums, totals = pairs.kernel_sums(given, x, own=(4, 0))
     assert sums.shape == (0, 3)
@@ -279,7 +279,8 @@ def test_a_vast_bandwidth_weighs_by_squared_differences(bandwidth, dtype):
     close(total.exp(), v.sum(), 1e-5 if dtype == torch.float32 else 1e-12)
     close(value - total, potential(x, 2.0, v) - v.sum().log(), 1e-12 if dtype == F64 else 5e-7)
     every = 2 - 2 * x.double() @ y.double().mean(0)
-    close(pairs.anchor_distances(x, y, given, 2.0), every, 1e-6 if bandwidth < 1e6 or dtype != F64 else 1e-12)
+    if bandwidth >= 1e9:  # else the weights still differ
+        close(pairs.anchor_distances(x, y, given, 2.0), every, 1e-6 if dtype == torch.float32 else 1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
@@ -313,7 +314,9 @@ def test_float32_value_and_gradient(num):
     x = points(num, 32, dtype=torch.float32).requires_grad_()
     exact = x.detach().double().requires_grad_()
     ours = pairs.conditional_potential(x, 2.0, given)
-    plain = (torch.exp(-4 * (1 - exact @ exact.T)) * apart(w)).sum().log()
+    lengths = exact.square().sum(1)
+    k = torch.exp(-2 * (lengths[:, None] + lengths - 2 * exact @ exact.T))
+    plain = (k * apart(w)).sum().log()
     assert abs(float((ours[0] - ours[1] - plain + apart(w).sum().log()).detach())) < 1e-6
     a, b = grads(ours[0], x)[0].double(), grads(plain, exact)[0]
     assert float((a * b).sum() / a.norm() / b.norm()) > 1 - 1e-6
@@ -371,11 +374,12 @@ def test_distances_do_not_depend_on_blocks(monkeypatch):
     given, _ = similarity("gaussian", 33)
     x, y = points(33, 4)[torch.arange(33) // 3].requires_grad_(), points(33, 4)[torch.arange(33) // 4]
     whole = pairs.conditional_distances(x, y, given, 1.0)
+    slope = grads(weigh(whole), x)[0]
     monkeypatch.setattr(_conditional, "_BLOCK", 100)
     monkeypatch.setattr(_conditional, "_CHUNK", 12)
     small = pairs.conditional_distances(x, y, given, 1.0)
     close(small, whole)
-    close(grads(weigh(small), x)[0], grads(weigh(whole), x)[0])
+    close(grads(weigh(small), x)[0], slope)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
@@ -394,7 +398,7 @@ def test_similar_rows_may_be_as_near_as_they_like(dtype, alpha, spread):
     if dtype == torch.float32 and spread in (1e-9, 1e-6):  # rounded rows are no longer so near
         assert float(wanted) < 1e-2 if alpha == 0.5 else float(wanted) < 1e-5
     tolerance = 1e-4 if alpha == 2 and spread < 1e-6 else 1e-6
-    torch.testing.assert_close(ours, wanted, rtol=tolerance, atol=1e-16)
+    torch.testing.assert_close(ours, wanted, rtol=tolerance, atol=1e-15)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0, 3.0])

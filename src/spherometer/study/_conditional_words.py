@@ -222,6 +222,8 @@ def diabetes_story(shared: ConditionalProtocol) -> Story:
         measures=_MEASURES,
         caveats=(
             "Seven columns and 221 training patients are little for a network of any kind.",
+            "The splits of different seeds share patients, so the intervals say how much start and split "
+            "matter, and are too short for what other patients would give.",
             "Replacing columns at random is a guess at what leaves a patient the same; images have better "
             "grounded views.",
             _FEW_CAVEAT,

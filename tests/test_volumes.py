@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import pickle
 import warnings
 from pathlib import Path
 
@@ -11,10 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from spherometer.data import VolumeViews, _volume_open, open_data, open_parts
+from spherometer.data import (
+    DamagedCacheWarning,
+    VolumesLeftOutWarning,
+    VolumeViews,
+    _volume_open,
+    open_data,
+    open_parts,
+)
 from spherometer.data._nifti import look, prepared, read
-from spherometer.data._volume_cache import DamagedCacheWarning
-from spherometer.data._volume_open import VolumesLeftOutWarning
 from spherometer.errors import InputError
 from volume_tree import AFFINE, SIDES, people, save, scan, table, tree, volume
 
@@ -629,6 +636,42 @@ def test_a_header_says_where_it_lies_without_reading_the_voxels(tmp_path):
     assert look(path).shape == (40, 40, 40)
     with gzip.open(path) as file, pytest.raises(EOFError):
         file.read()
+
+
+def test_other_processes_can_read_them(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(_volume_open, "KEPT_BYTES", 100)
+    np.save(tmp_path / "x.npy", np.stack([volume(n) for n in range(4)]))
+    for views in (everything(root), open_data(f"volumes:{tmp_path / 'x.npy'}", part="all")):
+        other = pickle.loads(pickle.dumps(views))  # as workers get them that are started anew
+        np.testing.assert_array_equal(seen(other), seen(views))
+        assert other.fingerprint() == views.fingerprint()
+
+
+def test_readers_say_nothing_on_their_own(root, capfd):
+    path = root / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[70:72] = b"\x77\x77"  # a type that does not exist
+    path.write_bytes(gzip.compress(bytes(content)))
+    assert "data code" in complaint(lambda: everything(root))
+    content[70:72] = b"\x10\0"
+    content[76:80] = b"\0\0\0\0"  # qfac 0, which is taken for 1
+    path.write_bytes(gzip.compress(bytes(content)))
+    np.testing.assert_array_equal(seen(everything(root))[1, 0], prepared(volume(2)))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_cannot_be_read(root, monkeypatch):
+    listed = os.scandir
+
+    def scandir(path):
+        if "sub-03" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert "must be readable, because its volumes are data. Got permission denied." in complaint(
+        lambda: everything(root)
+    )
 
 
 def test_nothing_is_warned_about_when_all_is_well(root):

@@ -24,6 +24,8 @@ from spherometer.data._text import Vocabulary as Vocabulary
 from spherometer.data._text import words as words
 from spherometer.data._text_files import open_text_pairs as open_text_pairs
 from spherometer.data._views import DigitViews as DigitViews
+from spherometer.data._volume_cache import DamagedCacheWarning as DamagedCacheWarning
+from spherometer.data._volume_open import VolumesLeftOutWarning as VolumesLeftOutWarning
 from spherometer.data._volume_views import VOLUME_PRESETS as VOLUME_PRESETS
 from spherometer.data._volume_views import VolumeChanges as VolumeChanges
 from spherometer.data._volumes import VolumePart as VolumePart

@@ -59,14 +59,19 @@ def _refuse(what: str, must: str, because: str, got: str, fix: str) -> NoReturn:
     _checks.refuse(InputError, "open_data", what, must, because, got, fix)
 
 
-def _folders(folder: Path, prefix: str = "") -> list[str]:
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(e.name for e in entries if e.name.startswith(prefix) and os.path.isdir(e.path))
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         words = (error.strerror or str(error)).lower()
-        _refuse(f"folder {str(folder)!r}", "be readable", "its volumes are data", words,
-                "Check its permissions")  # fmt: skip
+        _refuse(
+            f"folder {str(folder)!r}", "be readable", "its volumes are data", words, "Check its permissions"
+        )
+
+
+def _folders(folder: Path, prefix: str = "") -> list[str]:
+    return [e.name for e in _listed(folder) if e.name.startswith(prefix) and os.path.isdir(e.path)]
 
 
 def _ending(name: str) -> str | None:
@@ -75,9 +80,7 @@ def _ending(name: str) -> str | None:
 
 def _volumes(folder: Path, depth: int = 2) -> Iterator[Path]:
     """NIfTI files of the folder of a subject or session, and of its folders (anat, func, ...)."""
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
+    for entry in _listed(folder):
         if entry.name.startswith("."):
             continue
         if os.path.isdir(entry.path):

@@ -76,8 +76,9 @@ def look(path: Path) -> Grid:
         UnusableVolumeError: no header of a single volume.
     """
     try:
-        header, _ = _header(_content(path, 540))
-        return _canonical(header)
+        with _quiet():
+            header, _ = _header(_content(path, 540))
+            return _canonical(header)
     except Exception as error:  # readers of damaged files raise what they like
         raise UnusableVolumeError(_reason(error, path)) from error
 
@@ -93,14 +94,23 @@ def read(path: Path) -> tuple[Volume, Grid]:
         UnusableVolumeError: no file of a single volume, cut short or damaged, infinite voxels.
     """
     try:
-        return _read(path)
+        with _quiet():
+            return _read(path)
     except Exception as error:
         raise UnusableVolumeError(_reason(error, path)) from error
 
 
-def _read(path: Path) -> tuple[Volume, Grid]:
-    import nibabel
+def _nibabel(part: str = "") -> Any:
+    return _checks.extra(f"nibabel{part}", "neuro", "reading NIfTI files")
 
+
+def _quiet() -> Any:
+    """Nothing of what the library would say about headers on standard error: what matters is raised."""
+    return _nibabel(".imageglobals").LoggingOutputSuppressor()
+
+
+def _read(path: Path) -> tuple[Volume, Grid]:
+    nibabel = _nibabel()
     content = _content(path, MAX_BYTES + 1)
     header, kind = _header(content)
     grid = _canonical(header)
@@ -128,10 +138,9 @@ def _content(path: Path, most: int) -> bytes:
 
 def _header(content: bytes) -> tuple[Any, Any]:
     """The checked header of a single-file NIfTI image of either version, and the class of the image."""
-    import nibabel
-
-    for order in ("little", "big"):
-        size = int.from_bytes(content[:4], order)  # type: ignore[arg-type]
+    nibabel = _nibabel()
+    for order in ("<", ">"):
+        size = int(np.frombuffer(content[:4], f"{order}i4")[0]) if len(content) >= 4 else 0
         if size not in (348, 540):
             continue
         kind = nibabel.Nifti1Image if size == 348 else nibabel.Nifti2Image
@@ -148,8 +157,7 @@ def _header(content: bytes) -> tuple[Any, Any]:
 
 def _canonical(header: Any) -> Grid:
     """Shape and affine after the axes are permuted and turned as nibabel's ``as_closest_canonical`` does."""
-    from nibabel import orientations
-
+    orientations = _nibabel(".orientations")
     whole = tuple(int(side) for side in header.get_data_shape())
     shape = whole[:3]
     if len(shape) < 3 or min(whole) < 1 or math.prod(whole[3:]) != 1:
@@ -216,11 +224,9 @@ def resampled(values: Volume, grid: Grid, target: Grid) -> Volume:
     Where the new voxels are larger than the old ones, the volume is smoothed before by the Gaussian whose
     width (full, at half maximum) is the square root of the difference of the squared edges.
     """
-    import nibabel
-    from nibabel import processing
-
+    processing = _nibabel(".processing")
     width = np.sqrt(np.maximum(target.voxel_sizes**2 - grid.voxel_sizes**2, 0))
-    image = nibabel.Nifti1Image(values, grid.affine)
+    image = _nibabel().Nifti1Image(values, grid.affine)
     if width.max() > _CLOSE * float(grid.voxel_sizes.min()):
         image = processing.smooth_image(image, width, mode="nearest")
     at = (target.shape, target.affine)

@@ -21,11 +21,12 @@ from spherometer.data._nifti import Grid, UnusableVolumeError, Volume, prepared
 from spherometer.data._rows import FileRows, stamp_of
 from spherometer.data._source import ArrayImages, digest
 from spherometer.data._volume_open import MADE, LeftOut, Opened, VolumeOptions, check_some, fill, fits, keep
-from spherometer.data._volume_table import MISSING, SUBJECTS, Columns, chosen
+from spherometer.data._volume_table import SUBJECTS, Columns, chosen
 from spherometer.data._volumes import VolumeSet
 from spherometer.errors import InputError
 from spherometer.stores import read_npy, read_table
 from spherometer.stores._numpy import _DAMAGE, _damaged, _header, _opened
+from spherometer.stores._table import MISSING
 
 _TABLES = (".csv", ".tsv")
 _Rows = FileRows | ArrayImages

@@ -7,11 +7,13 @@ Shapes: N = 12 rows over all ranks, D = 4.
 """
 
 import json
+import math
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,12 +21,16 @@ from torch import Tensor, distributed, nn
 
 import spherometer as sm
 from registry import LOSSES
+from spherometer.kernels import Categorical, Gaussian, Product
 from spherometer.losses import (
     AlignUniformLoss,
     CombinedLoss,
+    ConditionalAlignUniformLoss,
+    DecoupledUniformityLoss,
     InfoNCELoss,
     MemoryQueue,
     NTXentLoss,
+    YAwareInfoNCELoss,
 )
 
 NUM, WIDTH, DIM = 12, 5, 4
@@ -42,10 +48,11 @@ def draw(*shape: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of one rank, or of all: three views of them, and their classes."""
+    """The rows of one rank, or of all: three views of them, their classes and meta-data."""
 
     views: list[Tensor]  # 3 x [n, WIDTH]
     labels: Tensor  # [n]
+    metadata: dict[str, Tensor]  # column -> [n]: all ages distinct, two sites, a gap in each
 
 
 def batch(rows: slice, dtype: torch.dtype, step: int = 0) -> Batch:
@@ -54,7 +61,10 @@ def batch(rows: slice, dtype: torch.dtype, step: int = 0) -> Batch:
     scale = torch.linspace(0.3, 3.0, NUM, dtype=torch.float64)[:, None]
     views = [centre + scale * draw(NUM, WIDTH, seed=100 * step + v) for v in (1, 2, 3)]
     labels = torch.tensor([0, 1, 1, 0, 2, 3, 1, 0, 2, 2, 0, 1])
-    return Batch([view[rows].to(dtype) for view in views], labels[rows])
+    ages = torch.tensor([31.0, 8.5, 55.0, 23.0, 67.5, 12.0, math.nan, 41.0, 30.0, 19.0, 72.0, 45.5])
+    sites = torch.tensor([0.0, 1, 1, 0, 0, math.nan, 1, 1, 0, 1, 0, 1])
+    metadata = {"age": ages[rows], "site": sites[rows]}
+    return Batch([view[rows].to(dtype) for view in views], labels[rows], metadata)
 
 
 class Whole(nn.Module):
@@ -70,25 +80,40 @@ class Whole(nn.Module):
 
     def forward(self, given: Batch) -> Tensor:
         z = self.encoder(torch.cat(given.views)).chunk(3)
-        return self.loss(z, given.labels)
+        return self.loss(z, given)
 
 
 class Called(nn.Module):
-    """Adapts a loss to ``(views, labels)``."""
+    """Adapts a loss to ``(views, batch)``; ``columns`` are the meta-data it compares, without gaps."""
 
-    def __init__(self, loss: Any, num_views: int = 2, *, labelled: bool = False) -> None:
+    def __init__(
+        self, loss: Any, num_views: int = 2, *, labelled: bool = False, columns: Sequence[str] = ()
+    ) -> None:
         super().__init__()
-        self.loss, self.num_views, self.labelled = loss, num_views, labelled
+        self.loss, self.num_views, self.labelled, self.columns = loss, num_views, labelled, columns
 
-    def forward(self, z: list[Tensor], labels: Tensor) -> Tensor:
+    def forward(self, z: list[Tensor], given: Batch) -> Tensor:
         views = z[:2] if self.num_views == 2 else (torch.stack(z[: self.num_views], dim=1),)
-        return self.loss(*views, labels=labels) if self.labelled else self.loss(*views)
+        more: dict[str, Any] = {"labels": given.labels} if self.labelled else {}
+        if self.columns:
+            more["metadata"] = self.metadata(given)
+        return self.loss(*views, **more)
+
+    def metadata(self, given: Batch) -> Any:
+        return {name: given.metadata[name].nan_to_num(5.0) for name in self.columns}
+
+
+class Gaps(Called):
+    """Meta-data as they are, with missing entries."""
+
+    def metadata(self, given: Batch) -> Any:
+        return given.metadata
 
 
 class Queued(Called):
     """Detaches the keys, as the caller of a loss with a queue does."""
 
-    def forward(self, z: list[Tensor], labels: Tensor) -> Tensor:
+    def forward(self, z: list[Tensor], given: Batch) -> Tensor:
         return self.loss(z[0], z[1].detach())
 
 
@@ -103,7 +128,7 @@ def learnable(value: float) -> nn.Parameter:
 
 
 def registered() -> dict[str, Callable[[], nn.Module]]:
-    """Every loss of the registry, as it is called there; with labels where it takes them."""
+    """Every loss of the registry, as it is called there; with labels or meta-data where it takes them."""
     labelled = {
         name: thing
         for name in ("sup_con_loss", "SupConLoss")
@@ -111,7 +136,11 @@ def registered() -> dict[str, Callable[[], nn.Module]]:
     }
     cases: dict[str, Callable[[], nn.Module]] = {}
     for loss in LOSSES:
-        if loss.name in labelled:
+        if loss.conditional:
+            thing = getattr(sm.losses, loss.name)
+            made = thing(**loss.options) if isinstance(thing, type) else partial(thing, **loss.options)
+            cases[loss.name] = lambda made=made: Called(made, columns=["age"])
+        elif loss.name in labelled:
             thing = labelled[loss.name]
             made = thing() if isinstance(thing, type) else thing
             cases[loss.name] = lambda made=made: Called(made, labelled=True)
@@ -140,9 +169,50 @@ def three_views() -> dict[str, Callable[[], nn.Module]]:
     return cases
 
 
+def conditional() -> dict[str, Callable[[], nn.Module]]:
+    """Every form of the losses that compare meta-data."""
+    age, both = Gaussian(12.0), Product({"age": Gaussian(20.0), "site": Categorical()})
+
+    def y_aware(kernel: Any, *columns: str, **more: Any) -> Callable[[], nn.Module]:
+        return lambda: Called(YAwareInfoNCELoss(kernel, learnable(0.4), **more), columns=columns)
+
+    def weighted(kernel: Any, *columns: str, **more: Any) -> Callable[[], nn.Module]:
+        return lambda: Called(ConditionalAlignUniformLoss(kernel, t=learnable(1.5), **more), columns=columns)
+
+    def gaps(missing: Any, make: Callable[[Any], nn.Module]) -> Callable[[], nn.Module]:
+        return lambda: Gaps(make(Product(both.columns, missing=missing)), columns=["age"])
+
+    return {
+        "y-aware, age and site": y_aware(both, "age", "site"),
+        "y-aware, cross": y_aware(age, "age", views="cross"),
+        "y-aware, reference": y_aware(age, "age", compat="reference"),
+        "y-aware, threshold": y_aware(age, "age", repulsion="threshold"),
+        "y-aware, threshold, cross": y_aware(age, "age", repulsion="threshold", views="cross"),
+        "y-aware, expw": y_aware(age, "age", repulsion="expw"),
+        "y-aware, expw, cross": y_aware(age, "age", repulsion="expw", views="cross"),
+        "y-aware, sites": y_aware(Categorical(), "site"),
+        "y-aware, gaps neutral": gaps("neutral", lambda kernel: YAwareInfoNCELoss(kernel, 0.4)),
+        "y-aware, gaps dropped": gaps("drop", lambda kernel: YAwareInfoNCELoss(kernel, 0.4)),
+        "conditional, all four": weighted(
+            both, "age", "site", instance_align_weight=0.5, global_uniform_weight=0.25
+        ),
+        "conditional, mean": weighted(age, "age", form="mean", align_weight=0.0),
+        "conditional, threshold": weighted(age, "age", form="threshold", align_weight=0.0),
+        "conditional, alpha 1": weighted(age, "age", alpha=1.0),
+        "conditional, alpha 3": weighted(age, "age", alpha=3.0),
+        "conditional, sites": weighted(Categorical(), "site"),
+        "conditional, gaps neutral": gaps("neutral", ConditionalAlignUniformLoss),
+        "conditional, gaps dropped": gaps("drop", ConditionalAlignUniformLoss),
+        "decoupled, kernel": lambda: Called(
+            DecoupledUniformityLoss(learnable(1.5), age, ridge=0.1), 3, columns=["age"]
+        ),
+    }
+
+
 CASES: dict[str, Callable[[], nn.Module]] = {
     **registered(),
     **three_views(),
+    **conditional(),
     "align only": lambda: Called(AlignUniformLoss(uniform_weight=0.0, alpha=1.0)),
     "uniform only": lambda: Called(AlignUniformLoss(align_weight=0.0, t=learnable(3.0))),
     "sharp t": lambda: Called(AlignUniformLoss(t=40.0)),
@@ -215,7 +285,7 @@ def run(make: Callable[[], nn.Module], rows: slice, dtype: torch.dtype) -> dict[
     }
 
 
-def planted(z: list[Tensor], labels: Tensor) -> Tensor:
+def planted(z: list[Tensor], given: Batch) -> Tensor:
     """The usual wrong way: rows gathered without gradient, the own ones put back, the loss of all rows."""
     counts = [torch.zeros((), dtype=torch.int64) for _ in range(distributed.get_world_size())]
     distributed.all_gather(counts, torch.tensor(len(z[0])))
@@ -241,7 +311,7 @@ def refusal(call: Callable[[], Any]) -> str:
 def refusals(rank: int, world: int) -> dict[str, str]:
     """What each rank says to input that does not fit: all raise, none waits."""
     ones, late = torch.ones, rank == world - 1
-    z = draw(3, DIM, seed=rank)
+    z, ages = draw(3, DIM, seed=rank), torch.arange(3.0) + rank
     leaf = z.clone().requires_grad_(not late)
     twice = {"InfoNCELoss": InfoNCELoss(), "AlignUniformLoss": AlignUniformLoss()}
     found = {
@@ -255,6 +325,10 @@ def refusals(rank: int, world: int) -> dict[str, str]:
         "one side": refusal(lambda: sm.losses.align_loss(ones(3, 4), ones(3 - late, 4))),
         "gradient": refusal(lambda: sm.losses.uniform_loss(leaf)),
         "queue": refusal(lambda: MemoryQueue(4, 8).enqueue(ones(3, 4 + late))),
+        "kernel": refusal(lambda: YAwareInfoNCELoss(Gaussian(5.0 + late))(z, z, ages)),
+        "metadata columns": refusal(lambda: YAwareInfoNCELoss(Gaussian(5.0))(z, z, ones(3, 1 + late))),
+        "metadata rows": refusal(lambda: ConditionalAlignUniformLoss(Gaussian(5.0))(z, z, ages[late:])),
+        "metadata alike": refusal(lambda: ConditionalAlignUniformLoss(Gaussian(5.0))(z, z, ones(3))),
     }
     for name, loss in twice.items():
         x = [draw(3, DIM, seed=rank + v).requires_grad_() for v in (0, 1)]

@@ -25,6 +25,7 @@ class Metric:
     arguments: tuple[str, ...] = ("z",)  # names of the feature arguments
     paired: bool = False  # rows of the arguments belong together
     labelled: bool = False
+    conditional: bool = False  # needs meta-data: a number for each row, all distinct
     min_rows: int = 1
     per_row: bool = False
     on_sphere: bool = True  # normalises by default and refuses zero rows and rows off the sphere
@@ -51,8 +52,16 @@ class Metric:
             other = z[::-1] if isinstance(z, np.ndarray) else z.flip(0)
         return z, other
 
+    @property
+    def positional(self) -> list[str]:
+        """Names of what may be passed by position."""
+        more = {"labels": self.labelled, "metadata": self.conditional}
+        return [*self.arguments, *(name for name, wanted in more.items() if wanted)]
+
     def labels(self, num: int) -> tuple[Any, ...]:
-        """Two interleaved classes, when the metric wants labels."""
+        """Two interleaved classes when the metric wants labels, ages when it wants meta-data."""
+        if self.conditional:
+            return ([(7 * i) % 11 + i / 7 for i in range(num)],)
         return ([i % 2 for i in range(num)],) if self.labelled else ()
 
     def call(self, *features: Any, **options: Any) -> Any:
@@ -136,6 +145,35 @@ METRICS = [
         differentiable=True,
         low=0.5,
     ),
+    Metric(
+        "conditional_alignment",
+        sm.conditional_alignment,
+        oracles.conditional_alignment,
+        arguments=("x", "y"),
+        paired=True,
+        conditional=True,
+        has_alpha=True,
+        differentiable=True,
+        permutation_invariant=False,  # the meta-data stay where they are
+        low=0,
+        high=4 + 1e-9,
+        tolerance=(1e-6, 1e-14),
+        options={"kernel": sm.kernels.Gaussian(2.0)},
+    ),
+    Metric(
+        "conditional_uniformity",
+        sm.conditional_uniformity,
+        oracles.conditional_uniformity,
+        conditional=True,
+        min_rows=2,
+        has_t=True,
+        differentiable=True,
+        permutation_invariant=False,
+        low=-8.0 - 1e-6,
+        high=1e-9,
+        tolerance=(1e-6, 1e-13),
+        options={"kernel": sm.kernels.Gaussian(2.0)},
+    ),
     Metric("rankme", sm.rankme, oracles.rankme, high=1000, **_spectrum),
     Metric("effective_rank", sm.effective_rank, oracles.effective_rank, high=1000, **_spectrum),
     Metric(
@@ -198,6 +236,8 @@ class Loss:
     swap_invariant: bool = True
     uses_second_view: bool = True
     labelled: bool = False  # needs labels: two interleaved classes
+    conditional: bool = False  # needs meta-data: ages
+    options: dict[str, Any] = field(default_factory=dict)  # what it cannot do without
 
     def __str__(self) -> str:
         return self.name
@@ -206,6 +246,15 @@ class Loss:
 def _classes(x: Any) -> list[int]:
     """Two interleaved classes; also for what is no tensor, so that the loss refuses that first."""
     return [i % 2 for i in range(len(x) if hasattr(x, "__len__") else 0)]
+
+
+def ages(x: Any) -> torch.Tensor:
+    """A number for each row, all distinct; also for what is no tensor, for the loss to refuse it."""
+    index = torch.arange(len(x) if hasattr(x, "__len__") else 0, dtype=torch.float64)
+    return (7 * index) % 11 + index / 7
+
+
+_KERNEL = {"kernel": sm.kernels.Gaussian(2.0)}
 
 
 def _combined() -> torch.nn.Module:
@@ -248,6 +297,38 @@ LOSSES = [
         "HypersphericalEnergyLoss",
         lambda x, y: sm.losses.HypersphericalEnergyLoss()(x, y),
         collapsed=lambda n: 1000.0,
+    ),
+    Loss(
+        "y_aware_info_nce_loss",
+        lambda x, y: sm.losses.y_aware_info_nce_loss(x, y, ages(x), **_KERNEL),
+        collapsed=lambda n: np.log(2 * n - 1),
+        permutation_invariant=False,  # the meta-data stay where they are
+        conditional=True,
+        options=_KERNEL,
+    ),
+    Loss(
+        "YAwareInfoNCELoss",
+        lambda x, y: sm.losses.YAwareInfoNCELoss(**_KERNEL)(x, y, ages(x)),
+        collapsed=lambda n: np.log(2 * n - 1),
+        permutation_invariant=False,
+        conditional=True,
+        options=_KERNEL,
+    ),
+    Loss(
+        "conditional_align_uniform_loss",
+        lambda x, y: sm.losses.conditional_align_uniform_loss(x, y, ages(x), **_KERNEL),
+        permutation_invariant=False,
+        swap_invariant=False,  # rows of the first view are the anchors
+        conditional=True,
+        options=_KERNEL,
+    ),
+    Loss(
+        "ConditionalAlignUniformLoss",
+        lambda x, y: sm.losses.ConditionalAlignUniformLoss(**_KERNEL)(x, y, ages(x)),
+        permutation_invariant=False,
+        swap_invariant=False,
+        conditional=True,
+        options=_KERNEL,
     ),
     Loss("CombinedLoss", lambda x, y: _combined()(x, y), collapsed=np.log),
 ]

@@ -9,7 +9,7 @@ import torch
 
 import spherometer as sm
 import strategies
-from registry import LOSSES
+from registry import LOSSES, ages
 from spherometer.errors import InputError, ShapeError, UndefinedError
 
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=str)
@@ -198,16 +198,21 @@ def test_gather_is_agreed_and_checked(loss):
     thing = getattr(sm.losses, loss.name)
     assert inspect.signature(thing).parameters["gather"].default == "auto"
     sides = views()[: 2 if loss.uses_second_view else 1]
-    labels = {"labels": [i % 2 for i in range(8)]} if loss.labelled else {}
+    more = {"labels": [i % 2 for i in range(8)]} if loss.labelled else {}
+    if loss.conditional:
+        more = {"metadata": ages(sides[0])}
     if inspect.isclass(thing):
-        found = thing(gather=False)(*sides, **labels)
-        assert "gather=False" in repr(thing(gather=False))
+        made = thing(**loss.options, gather=False)
+        found = made(*sides, **more)
+        assert "gather=False" in repr(made)
     else:
-        found = thing(*sides, gather=False, **labels)
+        found = thing(*sides, gather=False, **more, **loss.options)
     assert torch.equal(found, loss.call(*views()))
     for bad, shown in ((True, "True"), (None, "None"), ("no", "'no'")):
         call = lambda bad=bad: (
-            thing(gather=bad) if inspect.isclass(thing) else thing(*sides, gather=bad, **labels)
+            thing(**loss.options, gather=bad)
+            if inspect.isclass(thing)
+            else thing(*sides, gather=bad, **more, **loss.options)
         )
         assert refused(call, InputError) == (
             f'{loss.name}: gather must be "auto" or False, because a loss is taken over the rows of all '

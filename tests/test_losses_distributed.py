@@ -237,11 +237,30 @@ def test_what_does_not_fit_is_refused_on_every_rank(ranks, world):
         f"{world - 1}. Call the loss under no_grad on all ranks, or pass gather=False.",
         "queue": elsewhere.format("MemoryQueue.enqueue: keys"),
         "one side": elsewhere.format("align_loss: x"),
+        "metadata rows": elsewhere.format("ConditionalAlignUniformLoss: z1"),
+        "metadata columns": "ShapeError: YAwareInfoNCELoss: metadata must have the same columns on every "
+        "rank, because rows of one rank are compared with those of another. Got "
+        f"{'1, ' * (world - 1)}2 columns. Pass the same columns on all ranks.",
+        "metadata alike": "UndefinedError: ConditionalAlignUniformLoss: metadata must differ between rows, "
+        "because conditional uniformity is a mean over pairs with dissimilar meta-data. Got "
+        f"{3 * world} rows, all alike under the kernel. Use uniformity(z), or a smaller bandwidth or "
+        "threshold.",
     }
     for rank in range(world):
         said = dict(ranks[world][rank]["refusals"])
         twice = [said.pop("twice InfoNCELoss"), said.pop("twice AlignUniformLoss")]
+        assert said.pop("kernel") == (
+            "InputError: YAwareInfoNCELoss: kernel must be the same on every rank, because rows of one rank "
+            "are compared with those of another. Got on this one gaussian kernel, bandwidth "
+            f"{5 + (rank == world - 1)}, on another one different numbers. Fit one kernel on the whole "
+            "set and give it to all ranks."
+        )
         if rank == world - 1:
+            assert said.pop("metadata rows") == (
+                "ShapeError: ConditionalAlignUniformLoss: metadata must have one entry for each row, because "
+                "entry i belongs to row i of every view. Got 2 entries for 3 rows. Pass the meta-data of "
+                "this batch."
+            )
             assert said.pop("queue") == (
                 "ShapeError: MemoryQueue.enqueue: keys must have as many columns as the queue, because both "
                 "live on one sphere. Got shape (3, 5), a queue with dim=4. Make the queue with "

@@ -76,7 +76,8 @@ def _centroids(
     matrix = similarity.between(0, num, 0, num)
     matrix.fill_diagonal_(1 + ridge)
     wide = means.double()
-    return (wide - ridge * torch.linalg.solve(matrix, wide)).to(means.dtype)
+    estimated: Tensor = wide - ridge * torch.linalg.solve(matrix, wide)
+    return estimated.to(means.dtype)
 
 
 def _decoupled(

@@ -29,6 +29,7 @@ from spherometer.pairs._tiles import full_precision, outside_graphs
 
 Repulsion = Literal["weighted", "threshold"]
 
+_RANGE = 600.0  # exp(-600) is a normal number in float64
 _BLOCK = 1 << 19  # pairs of a block of rows; sorting keeps about ten such matrices
 
 
@@ -64,13 +65,22 @@ def _against_less_similar(logits_BM: Tensor, apart_BM: Tensor, weights_BM: Tenso
     """sum_k a_ik log(1 + sum_{j: w_ij < w_ik} exp(s_ij - s_ik)) for every row."""
     sorted_BM, order_BM = apart_BM.sort(dim=1, descending=True)  # the least similar first
     s_BM, w_BM = logits_BM.gather(1, order_BM), weights_BM.gather(1, order_BM)
-    running_BM = torch.logcumsumexp(s_BM, dim=1)
+    running_BM = _running_log_sums(s_BM)
     growing_BM = -sorted_BM  # where the candidates as similar as k begin: none of them is less similar
     begin_BM = torch.searchsorted(growing_BM, growing_BM)
     against_BM = running_BM.gather(1, (begin_BM - 1).clamp_(min=0))
     losses_BM = -functional.logsigmoid(s_BM - against_BM)
     losses_BM = losses_BM.masked_fill(begin_BM == 0, 0.0)  # nobody is less similar: a sum over nothing
     return (losses_BM * w_BM).sum(dim=1) / w_BM.sum(dim=1)
+
+
+def _running_log_sums(s_BM: Tensor) -> Tensor:
+    """log sum_{j <= k} exp(s_j) for every k."""
+    top_B1 = s_BM.detach().amax(dim=1, keepdim=True)
+    shifted_BM = s_BM - top_B1
+    if shifted_BM.numel() and float(shifted_BM.detach().amin()) < -_RANGE:
+        return torch.logcumsumexp(s_BM, dim=1)  # slower, and without second derivatives where sums are unused
+    return shifted_BM.exp().cumsum(dim=1).log() + top_B1
 
 
 class _RowLosses(torch.autograd.Function):
@@ -115,7 +125,7 @@ def _add(
         wanted = [i for i, total in enumerate(totals) if total is not None]
         for i in wanted:
             leaves[i].requires_grad_()
-        values = job.values(*leaves, at)
+        values = job.values(leaves[0], leaves[1], leaves[2], at)
         found = torch.autograd.grad(values, [leaves[i] for i in wanted], grad[at : at + size].detach())
     for i, gradient in zip(wanted, found, strict=True):
         total = totals[i]

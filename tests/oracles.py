@@ -59,6 +59,41 @@ def cross_uniformity(x, y, t=2.0):
     return log_mean_exp([-t * squared_distance(a, b) for a in unit(x) for b in unit(y)])
 
 
+def similarity(a, b, bandwidth):
+    """Gaussian in the difference of two numbers."""
+    return math.exp(-((float(a) - float(b)) ** 2) / (2 * bandwidth**2))
+
+
+def conditional_alignment(x, y, metadata, alpha=2.0, kernel=None):
+    """One anchor of x at a time: the mean of its distances from all rows of y, weighted by similarity."""
+    x, y = unit(x), unit(y)
+    means = []
+    for i, row in enumerate(x):
+        w = [
+            1.0 if j == i else similarity(metadata[i], each, kernel.bandwidth)
+            for j, each in enumerate(metadata)
+        ]
+        d = [squared_distance(row, other) ** (alpha / 2) for other in y]
+        means.append(math.fsum(p * q for p, q in zip(w, d, strict=True)) / math.fsum(w))
+    return math.fsum(means) / len(means)
+
+
+def conditional_uniformity(z, metadata, t=2.0, kernel=None, form="normalized", threshold=0.5):
+    """Log mean potential over pairs i < j, weighted by 1 - similarity (or by whether it is small)."""
+    z = unit(z)
+    exponents, weights = [], []
+    for i in range(len(z)):
+        for j in range(i):
+            difference = (float(metadata[i]) - float(metadata[j])) / kernel.bandwidth
+            v = -math.expm1(-(difference**2) / 2)
+            weights.append(float(1 - v < threshold) if form == "threshold" else v)
+            exponents.append(-t * squared_distance(z[i], z[j]))
+    kept = [(e, v) for e, v in zip(exponents, weights, strict=True) if v > 0]
+    top = max(e for e, _ in kept)
+    value = top + math.log(math.fsum(v * math.exp(e - top) for e, v in kept))
+    return value - math.log(len(weights) if form == "mean" else math.fsum(weights))
+
+
 def hyperspherical_energy(z, power=1.0):
     """Mean over pairs of d^-power, or of log(1 / d) for power 0."""
     z = unit(z)

@@ -64,7 +64,7 @@ def test_every_public_loss_is_registered():
 @every_metric
 def test_names_and_defaults_are_the_agreed_ones(metric):
     parameters = inspect.signature(metric.function).parameters
-    positional = [*metric.arguments, "labels"] if metric.labelled else [*metric.arguments]
+    positional = metric.positional
     for name, parameter in parameters.items():
         kind = parameter.POSITIONAL_OR_KEYWORD if name in positional else parameter.KEYWORD_ONLY
         assert parameter.kind is kind, name

@@ -26,22 +26,22 @@ def sides(metric, num=7, dim=3):
 def test_gradcheck(metric, dim):
     if metric.distinct_rows and dim == 1:  # the circle's two points: three rows cannot all differ
         with pytest.raises(sm.errors.UndefinedError):
-            metric.function(*sides(metric, dim=dim))
+            metric.call(*sides(metric, dim=dim))
         return
-    assert gradcheck(metric.function, sides(metric, dim=dim))
+    assert gradcheck(metric.call, sides(metric, dim=dim))
 
 
 @every_metric
 def test_second_gradients(metric):
-    assert gradgradcheck(metric.function, sides(metric))
+    assert gradgradcheck(metric.call, sides(metric))
 
 
-@pytest.mark.parametrize("name", ["uniformity", "cross_uniformity"])
+@pytest.mark.parametrize("name", ["uniformity", "cross_uniformity", "conditional_uniformity"])
 @pytest.mark.parametrize("t", [0.3, 2.0, 50.0])
 def test_gradcheck_of_t(name, t):
     metric = next(each for each in DIFFERENTIABLE if each.name == name)
     sharpness = torch.tensor(t, dtype=torch.float64, requires_grad=True)
-    assert gradcheck(lambda t, *rows: metric.function(*rows, t=t), (sharpness, *sides(metric)))
+    assert gradcheck(lambda t, *rows: metric.call(*rows, t=t), (sharpness, *sides(metric)))
 
 
 def test_gradcheck_of_the_estimator_with_self_pairs():
@@ -65,16 +65,16 @@ def test_alignment_where_two_sides_coincide(alpha):
 def test_collapsed_and_duplicated_rows_have_a_finite_gradient(metric):
     for rows in (torch.ones(6, 4), normal(3, 4).float()[[0, 0, 1, 1, 2, 2]]):
         features = tuple(each.clone().requires_grad_() for each in metric.inputs(rows, rows))
-        metric.function(*features).sum().backward()
+        metric.call(*features).sum().backward()
         assert all(torch.isfinite(each.grad).all() for each in features)
 
 
 @every_metric
 def test_gradients_are_tangential_and_shrink_with_scale(metric):
     features = sides(metric)
-    metric.function(*features).sum().backward()
+    metric.call(*features).sum().backward()
     longer = tuple((3 * each.detach()).requires_grad_() for each in features)
-    metric.function(*longer).sum().backward()
+    metric.call(*longer).sum().backward()
     for each, scaled in zip(features, longer, strict=True):
         assert (each.detach() * each.grad).sum(1).abs().max() < 1e-15
         assert torch.allclose(scaled.grad, each.grad / 3, rtol=1e-12, atol=1e-15)
@@ -93,9 +93,9 @@ def test_a_symmetric_set_is_in_balance():
 @every_metric
 def test_float32_gradients_point_where_float64_gradients_do(metric):
     exact = sides(metric, num=40, dim=16)
-    metric.function(*exact).sum().backward()
+    metric.call(*exact).sum().backward()
     rounded = tuple(each.detach().float().requires_grad_() for each in exact)
-    metric.function(*rounded).sum().backward()
+    metric.call(*rounded).sum().backward()
     for each, other in zip(exact, rounded, strict=True):
         cosine = torch.nn.functional.cosine_similarity(each.grad.flatten(), other.grad.double().flatten(), 0)
         assert cosine > 1 - 1e-6

@@ -1,11 +1,13 @@
 """Views of volumes: what each change does, and that a view depends on nothing but its own numbers."""
 
+import itertools
 import math
 
 import pytest
 import torch
+from scipy import ndimage, stats
 
-from spherometer.data import VolumeChanges
+from spherometer.data import VolumeChanges, VolumePart, VolumeSet, VolumeViews
 from spherometer.data import _volume_views as views_module
 from spherometer.data._draws import Draws
 from spherometer.errors import InputError, ShapeError
@@ -35,11 +37,22 @@ def test_rows_without_a_drawn_change_pass_bit_for_bit(monkeypatch):
     assert torch.equal(VolumeChanges("all").view(x, Draws(0), torch.arange(6)), x)
 
 
-def only(monkeypatch, change, chance=1.0):
-    """A preset with one change alone."""
-    place = ("flip", "crop", "blur", "noise", "cutout").index(change)
-    chances = tuple(chance if i == place else 0.0 for i in range(5))
+def only(monkeypatch, *changes, chance=1.0):
+    """A preset with these changes alone."""
+    names = ("flip", "crop", "blur", "noise", "cutout")
+    chances = tuple(chance if name in changes else 0.0 for name in names)
     monkeypatch.setattr(views_module, "_CHANCES", {"all": chances})
+
+
+def trilinear(volume, sides, place):
+    """The value of ``volume`` [X, Y, Z] at the point ``place`` in voxels, edges repeated: eight corners."""
+    place = [min(max(at, 0.0), side - 1.0) for at, side in zip(place, sides, strict=True)]
+    total = 0.0
+    for corner in itertools.product((0, 1), repeat=3):
+        at = [min(math.floor(p) + c, side - 1) for p, c, side in zip(place, corner, sides, strict=True)]
+        near = [1 - abs(p - math.floor(p) - c) for p, c in zip(place, corner, strict=True)]
+        total += math.prod(near) * float(volume[tuple(at)])
+    return total
 
 
 def test_a_flip_exchanges_left_and_right(monkeypatch):
@@ -48,19 +61,59 @@ def test_a_flip_exchanges_left_and_right(monkeypatch):
     assert torch.equal(VolumeChanges("all").view(x, Draws(0), torch.arange(6)), x.flip(2))
 
 
-def test_a_crop_is_the_affine_map_of_its_box(monkeypatch):
-    only(monkeypatch, "crop")
+@pytest.mark.parametrize("changes", [("crop",), ("flip", "crop")])
+def test_coordinates_go_where_the_formula_says(monkeypatch, changes):
+    only(monkeypatch, *changes)
     index = torch.tensor([5])
-    numbers = Draws(3, 1, 0).uniform(index, 5)[0, 2:]
+    places = Draws(3, 1, 0).uniform(index, 5)[0, 2:]
     for axis, side in enumerate(SIDES):
         image = coordinates()[axis][None]
-        seen = VolumeChanges("all", crop=0.75).view(image, Draws(3, 1, 0), index)[0, 0]
-        # voxel k of the view has its centre at (k + 1/2) / side of the box, which starts at u (1 - crop) side
+        seen = VolumeChanges("all").view(image, Draws(3, 1, 0), index)[0, 0]
+        # voxel k of the view has its centre at (k + 1/2) / side of the box, which starts at u (1 - 3/4) side
         k = torch.arange(side, dtype=torch.float64)
-        start = float(numbers[axis]) * 0.25 * side
+        start = float(places[axis]) * 0.25 * side
         expected = (start + (k + 0.5) * 0.75 - 0.5).clamp(0, side - 1)
+        if axis == 0 and "flip" in changes:  # the crop is one of the mirrored volume
+            expected = side - 1 - expected
         line = seen.movedim(axis, 0).reshape(side, -1)
         torch.testing.assert_close(line.double(), expected[:, None].expand_as(line), rtol=0, atol=2e-5)
+
+
+def test_a_crop_is_trilinear_sampling(monkeypatch):
+    only(monkeypatch, "flip", "crop")
+    sides, crop = (5, 4, 6), 0.6
+    x = volumes(3, sides).double()
+    index = torch.tensor([8, 1, 4])
+    seen = VolumeChanges("all", crop=crop).view(x, Draws(1), index)
+    numbers = Draws(1).uniform(index, 5)[:, 2:]
+    for row in range(3):
+        mirrored = x[row, 0].flip(0)
+        for voxel in itertools.product(*map(range, sides)):
+            place = [
+                float(u) * (1 - crop) * side + (k + 0.5) * crop - 0.5
+                for u, side, k in zip(numbers[row], sides, voxel, strict=True)
+            ]
+            expected = trilinear(mirrored, sides, place)
+            assert float(seen[(row, 0, *voxel)]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_crop_that_keeps_everything_changes_no_bit(monkeypatch):
+    only(monkeypatch, "crop")
+    x = volumes()
+    assert torch.equal(VolumeChanges("all", crop=1.0).view(x, Draws(0), torch.arange(6)), x)
+
+
+def test_places_of_crops_and_boxes_are_uniform(monkeypatch):
+    index = torch.arange(4000)
+    only(monkeypatch, "crop")
+    line = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(4000, 1, 8, 2, 2)
+    seen = VolumeChanges("all", crop=0.5).view(line, Draws(0), index)
+    starts = seen[:, 0, 4, 0, 0] - (4.5 * 0.5 - 0.5)  # an inner voxel: no edge is repeated there
+    assert stats.kstest((starts / 4).numpy(), "uniform").pvalue > 1e-3
+    only(monkeypatch, "cutout")
+    seen = VolumeChanges("all").view(torch.ones(4000, 1, 8, 4, 4), Draws(0), index)
+    first = (seen[:, 0] == 0).flatten(2).any(dim=2).int().argmax(dim=1)
+    assert stats.chisquare(torch.bincount(first, minlength=7).numpy()).pvalue > 1e-3
 
 
 def test_a_blur_keeps_constants_and_smooths_by_its_formula(monkeypatch):
@@ -77,6 +130,17 @@ def test_a_blur_keeps_constants_and_smooths_by_its_formula(monkeypatch):
     taps = taps / taps.sum()
     expected = taps[:, None, None] * taps[:, None] * taps
     torch.testing.assert_close(seen[4:11, 4:11, 4:11], expected, rtol=0, atol=1e-7)
+
+
+def test_a_blur_is_scipys_with_the_width_that_was_drawn(monkeypatch):
+    only(monkeypatch, "blur")
+    x = volumes(3).double()
+    index = torch.tensor([2, 0, 7])
+    seen = VolumeChanges("all").view(x, Draws(4), index)
+    widths = 0.1 + 0.9 * Draws(4).uniform(index, 14)[:, 6]
+    for row, width in enumerate(widths.tolist()):
+        expected = ndimage.gaussian_filter(x[row, 0].numpy(), width, mode="nearest", radius=3)
+        torch.testing.assert_close(seen[row, 0], torch.from_numpy(expected), rtol=0, atol=1e-12)
 
 
 def test_noise_has_the_strength_that_was_drawn(monkeypatch):
@@ -101,14 +165,33 @@ def test_a_cutout_is_one_box_of_a_quarter(monkeypatch):
         assert bool((seen[row][seen[row] != 0] == x[row][seen[row] != 0]).all())
 
 
-def test_a_view_depends_on_its_own_numbers_alone():
-    x, index = volumes(), torch.tensor([4, 9, 2, 7, 0, 31])
-    changes = VolumeChanges("all")
+@pytest.mark.parametrize("preset", ["all", "cutout"])
+@pytest.mark.parametrize("sides", [SIDES, (13, 15, 11)])
+def test_a_view_depends_on_its_own_numbers_alone(preset, sides):
+    """Not on the rest of the batch, nor on how many are in it: to the bit."""
+    x, index = volumes(16, sides), torch.arange(16) * 5
+    changes = VolumeChanges(preset)
     whole = changes.view(x, Draws(1, 2, 0), index)
-    order = torch.tensor([3, 0, 5])
+    order = torch.tensor([3, 0, 5, 14])
     assert torch.equal(changes.view(x[order], Draws(1, 2, 0), index[order]), whole[order])
+    alone = [changes.view(x[i : i + 1], Draws(1, 2, 0), index[i : i + 1]) for i in range(16)]
+    assert torch.equal(torch.cat(alone), whole)
     for other in (Draws(2, 2, 0), Draws(1, 3, 0), Draws(1, 2, 1)):
         assert not torch.equal(changes.view(x, other, index), whole)
+
+
+def test_every_change_has_numbers_of_its_own(monkeypatch):
+    """Turning one change off does not move the others."""
+    x, index = volumes(8), torch.arange(8)
+    only(monkeypatch, "cutout")
+    cut = VolumeChanges("all").view(x, Draws(6), index) == 0
+    only(monkeypatch, "flip", "crop", "blur", "noise", "cutout")
+    assert torch.equal(VolumeChanges("all").view(x, Draws(6), index) == 0, cut)
+
+
+def test_an_empty_batch():
+    seen = VolumeChanges("all").view(torch.zeros(0, 1, *SIDES), Draws(0), torch.arange(0))
+    assert seen.shape == (0, 1, *SIDES)
 
 
 def test_neither_the_input_nor_the_global_generator_is_touched():
@@ -119,13 +202,39 @@ def test_neither_the_input_nor_the_global_generator_is_touched():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_every_change_happens_to_half_of_the_views():
-    x = torch.rand(400, 1, 6, 6, 6, generator=torch.Generator().manual_seed(0)) + 1
+@pytest.mark.parametrize("change", ["flip", "crop", "blur", "noise", "cutout"])
+def test_a_change_happens_as_often_as_said(monkeypatch, change):
+    only(monkeypatch, change, chance=0.5)
+    x = torch.rand(600, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0)) + 1
+    seen = VolumeChanges("all").view(x, Draws(0), torch.arange(600))
+    changed = int((seen != x).flatten(1).any(dim=1).sum())
+    assert stats.binomtest(changed, 600, 0.5).pvalue > 1e-3
+
+
+def test_presets():
+    """y-Aware InfoNCE: all five with chance 1/2, or cutout always."""
+    assert views_module._CHANCES == {
+        "all": (0.5,) * 5, "cutout": (0.0, 0.0, 0.0, 0.0, 1.0), "none": (0.0,) * 5
+    }  # fmt: skip
+    x = torch.rand(400, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0)) + 1
     seen = VolumeChanges("all").view(x, Draws(0), torch.arange(400))
-    untouched = (seen == x).flatten(1).all(dim=1).double().mean()
-    assert float(untouched) == pytest.approx(0.5**5, abs=0.03)
-    cut = (seen == 0).flatten(1).any(dim=1).double().mean()
-    assert float(cut) == pytest.approx(0.5, abs=0.1)
+    untouched = int((seen == x).flatten(1).all(dim=1).sum())  # changes are drawn independently
+    assert stats.binomtest(untouched, 400, 0.5**5).pvalue > 1e-3
+    assert VolumeChanges("cutout").crop == VolumeChanges("all").crop == 0.75
+    assert VolumeChanges("all").cutout == 0.25
+
+
+def test_views_of_a_set():
+    """Two different views of each volume, the same in any batch, again in any later run."""
+    x = volumes(8)[:, 0]
+    held = VolumeSet("some", "made here", [str(i) for i in range(8)], SIDES, lambda row: x[row].numpy(), "")
+    views = VolumeViews(VolumePart(held), VolumeChanges("all"), seed=3)
+    first, second = views(2, torch.arange(8))
+    assert not torch.equal(first, second)
+    assert torch.equal(views(2, torch.tensor([6, 1]))[1], second[[6, 1]])
+    assert torch.equal(views.still(views.load(torch.arange(8))), x[:, None])
+    cutout = VolumeViews(VolumePart(held), VolumeChanges("cutout"), seed=3)
+    assert cutout.fingerprint() != views.fingerprint()
 
 
 def test_settings_tell_presets_apart():
@@ -161,6 +270,19 @@ def test_messages(options, message):
     assert str(caught.value) == message
 
 
-def test_images_are_refused():
-    with pytest.raises(ShapeError, match=r"^VolumeChanges\.view: images must have shape \[B, C, X, Y, Z\]"):
-        VolumeChanges("all").view(torch.rand(2, 1, 8, 8), Draws(0), torch.arange(2))
+@pytest.mark.parametrize(
+    ("images", "index", "got"),
+    [
+        (torch.rand(2, 1, 8, 8), torch.arange(2), "shape (2, 1, 8, 8), dtype float32, index (2,)"),
+        (torch.rand(2, 1, 4, 4, 4), torch.arange(3), "shape (2, 1, 4, 4, 4), dtype float32, index (3,)"),
+        (torch.ones(2, 1, 4, 4, 4).int(), torch.arange(2), "shape (2, 1, 4, 4, 4), dtype int32, index (2,)"),
+    ],
+)
+def test_what_is_no_batch_of_volumes(images, index, got):
+    with pytest.raises(ShapeError) as caught:
+        VolumeChanges("all").view(images, Draws(0), index)
+    assert str(caught.value) == (
+        "VolumeChanges.view: images must have shape [B, C, X, Y, Z] and hold floating-point numbers, one row "
+        f"number for each, because the numbers of a view are drawn by it. Got {got}. Pass volumes with the "
+        "row numbers that they have in their set."
+    )

@@ -1,6 +1,6 @@
 """What is changed at random to make a view of a volume.
 
-Shapes: B volumes, X x Y x Z voxels.
+Shapes: B volumes, C channels, X x Y x Z voxels.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ VOLUME_PRESETS = tuple(_CHANCES)
 class VolumeChanges:
     """One way to make views of volumes: mirror, crop and resize, blur, add noise, cut out, in this order.
 
-    Every number is drawn per volume from ``Draws`` at (seed, epoch, index, view), so a view does not depend
-    on the batch it is made in, nor on the device. A volume for which nothing is drawn passes unchanged, bit
-    for bit. Changes and chances are those of y-Aware InfoNCE; the strengths of blur and noise are ours, for
-    volumes with mean 0 and variance 1.
+    Every number is drawn per volume from ``Draws`` at (seed, epoch, index, view), also those of the noise, so
+    a view depends neither on the batch it is made in nor on the kind of device. A volume for which nothing is
+    drawn passes unchanged, bit for bit. Changes and chances are those of y-Aware InfoNCE; the strengths of
+    blur and noise are ours, for volumes with mean 0 and variance 1.
 
     Args:
         preset: "all": every change with chance 1/2; "cutout": cutout alone, always; "none".
@@ -88,13 +88,15 @@ class VolumeChanges:
         return images
 
     def view(self, images: Tensor, draws: Draws, index: Tensor) -> Tensor:
-        """One view of ``images`` [B, 1, X, Y, Z], the rows ``index`` [B] of the set."""
+        """One view of ``images`` [B, C, X, Y, Z], the rows ``index`` [B] of the set."""
         if images.ndim != 5 or not images.is_floating_point() or index.shape != images.shape[:1]:
+            dtype = str(images.dtype).replace("torch.", "")
             _checks.refuse(
-                ShapeError, "VolumeChanges.view", "images", "have shape [B, C, X, Y, Z], one index for each",
+                ShapeError, "VolumeChanges.view", "images",
+                "have shape [B, C, X, Y, Z] and hold floating-point numbers, one row number for each",
                 "the numbers of a view are drawn by it",
-                f"shape {tuple(images.shape)}, index {tuple(index.shape)}",
-                "Pass volumes as floating-point numbers with their row numbers",
+                f"shape {tuple(images.shape)}, dtype {dtype}, index {tuple(index.shape)}",
+                "Pass volumes with the row numbers that they have in their set",
             )  # fmt: skip
         if self.preset == "none":
             return images
@@ -119,12 +121,14 @@ class VolumeChanges:
         if not len(rows) or self.crop == 1:
             return
         # in coordinates from -1 to 1 the box has half width ``crop`` and its centre within 1 - crop
-        centres = (2 * places[rows] - 1) * (1 - self.crop)
-        theta = out.new_zeros(len(rows), 3, 4)
-        for axis in range(3):
-            theta[:, axis, axis] = self.crop
-            theta[:, axis, 3] = centres[:, 2 - axis].to(out.dtype)  # grid_sample counts axes from the last
-        grid = F.affine_grid(theta, [len(rows), *out.shape[1:]], align_corners=False)
+        centres = ((2 * places[rows] - 1) * (1 - self.crop)).to(out.dtype)
+        shape = (len(rows), *out.shape[2:])
+        lines = []
+        for axis, side in enumerate(out.shape[2:]):
+            inside = torch.arange(side, dtype=out.dtype, device=out.device).mul(2).add(1 - side).div(side)
+            line = self.crop * inside + centres[:, axis, None]
+            lines.append(line.view(-1, *(side if axis == other else 1 for other in range(3))).expand(shape))
+        grid = torch.stack(lines[::-1], dim=-1)  # grid_sample counts axes from the last
         out[rows] = F.grid_sample(out[rows], grid, padding_mode="border", align_corners=False)
 
     def _blurred(self, out: Tensor, rows: Tensor, strengths: Tensor) -> None:
@@ -136,7 +140,10 @@ class VolumeChanges:
         radius = max(1, math.ceil(_TAPS * high))
         steps = torch.arange(-radius, radius + 1, dtype=torch.float64, device=out.device)
         taps = torch.exp(-0.5 * (steps / sigma[:, None]).square())
-        taps = (taps / taps.sum(dim=1, keepdim=True)).to(out.dtype)
+        total = torch.zeros_like(sigma)
+        for tap in taps.unbind(dim=1):  # a reduction would add up another way for one row than for several
+            total += tap
+        taps = (taps / total[:, None]).to(out.dtype)
         some = out[rows]
         for axis in (2, 3, 4):
             pad = [0] * 6

@@ -70,8 +70,8 @@ class Encoder(nn.Module):
 
         Args:
             x: samples.
-            names: "output" [B, D], "penultimate" [B, P] (what enters the head), "dense" [B, C', H', W'] (the
-                last map), or the path of any sub-module, such as "body.0".
+            names: "output" [B, D], "penultimate" [B, P] (what enters the head), "dense" (the last map,
+                [B, C', H', W'], of volumes [B, C', X', Y', Z']), or the path of any sub-module ("body.0").
 
         Returns:
             name -> what that part put out; nothing stays attached to the encoder, also after an error.

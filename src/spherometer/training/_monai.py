@@ -8,18 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spherometer import _checks
-from spherometer.errors import ShapeError
 from spherometer.training._conv3d import VolumeEncoder
-from spherometer.training._heads import Head, make_head
+from spherometer.training._heads import Head, make_head, make_norm
 
-_LEAST_SIDE = 29  # of DenseNet121: its transitions round down
-
-
-def _norm(norm: str) -> Any:
-    return ("group", {"num_groups": 8}) if norm == "group" else "batch"
+_LEAST_SIDE = 29  # of DenseNet121: its transitions round down, and of 28 voxels nothing is left
 
 
 class _MonaiEncoder(VolumeEncoder):
@@ -41,12 +37,14 @@ class _MonaiEncoder(VolumeEncoder):
         super().__init__()
         self.config = {"dim": dim, "channels": channels, "norm": norm, "head": head}
         with torch.device("meta"):  # no weight is drawn from the global generator
-            self.body, num_features = self._network(nets, channels, norm)
+            self.body, num_features = self._network(nets, channels)
+            if norm == "group":
+                _group(self.body)
             self.head = make_head(name, head, num_features, dim, norm)
         self.draw(seed)
 
     @staticmethod
-    def _network(nets: Any, channels: int, norm: str) -> tuple[nn.Module, int]:
+    def _network(nets: Any, channels: int) -> tuple[nn.Module, int]:
         """Volumes -> features [B, P], and P."""
         raise NotImplementedError
 
@@ -54,14 +52,17 @@ class _MonaiEncoder(VolumeEncoder):
 class DenseNet121Volumes(_MonaiEncoder):
     """DenseNet with 121 layers in three dimensions: the encoder of y-Aware InfoNCE. P = 1024.
 
+    The map is halved five times, so volumes with a side under 29 voxels are first surrounded by zeros to 29.
+
     Args:
         dim: output coordinates D.
         channels: of the volumes, C.
-        norm: "batch" or "group" (8 groups).
+        norm: "batch" (MONAI's) or "group", after every convolution and in an MLP head.
         head: "mlp", "linear" or "none".
         seed: of the initial weights.
 
-    Sources: Huang et al. 2017; MONAI's implementation. Dufumier et al. 2021 use a head of 512 hidden units.
+    Sources: Huang et al. 2017; MONAI's implementation. In the code of Dufumier et al. 2021 the head has 512
+    hidden units; here as many as features.
     """
 
     kind = "densenet121_3d"
@@ -69,17 +70,14 @@ class DenseNet121Volumes(_MonaiEncoder):
 
     def prepare(self, x: Tensor) -> Tensor:
         x = super().prepare(x)
-        if min(x.shape[2:]) < _LEAST_SIDE:
-            _checks.refuse(
-                ShapeError, type(self).__name__, "x", f"have at least {_LEAST_SIDE} voxels on each side",
-                "the map is halved five times", f"shape {tuple(x.shape)}",
-                "Use smaller voxels, or the encoder 'conv3d' or 'resnet10_3d'",
-            )  # fmt: skip
-        return x
+        lacking = [max(0, _LEAST_SIDE - side) for side in reversed(x.shape[2:])]  # pad counts from the last
+        if not any(lacking):
+            return x
+        return F.pad(x, [part for lack in lacking for part in (lack // 2, lack - lack // 2)])
 
     @staticmethod
-    def _network(nets: Any, channels: int, norm: str) -> tuple[nn.Module, int]:
-        whole = nets.DenseNet121(spatial_dims=3, in_channels=channels, out_channels=1, norm=_norm(norm))
+    def _network(nets: Any, channels: int) -> tuple[nn.Module, int]:
+        whole = nets.DenseNet121(spatial_dims=3, in_channels=channels, out_channels=1)
         body = nn.Sequential()
         body.add_module("features", whole.features)
         body.add_module("relu", nn.ReLU())
@@ -101,8 +99,8 @@ class ResNet10Volumes(_ResNetVolumes):
     kind = "resnet10_3d"
 
     @staticmethod
-    def _network(nets: Any, channels: int, norm: str) -> tuple[nn.Module, int]:
-        return _resnet(nets.resnet10, channels, norm)
+    def _network(nets: Any, channels: int) -> tuple[nn.Module, int]:
+        return _resnet(nets.resnet10, channels)
 
 
 class ResNet18Volumes(_ResNetVolumes):
@@ -114,17 +112,25 @@ class ResNet18Volumes(_ResNetVolumes):
     kind = "resnet18_3d"
 
     @staticmethod
-    def _network(nets: Any, channels: int, norm: str) -> tuple[nn.Module, int]:
-        return _resnet(nets.resnet18, channels, norm)
+    def _network(nets: Any, channels: int) -> tuple[nn.Module, int]:
+        return _resnet(nets.resnet18, channels)
 
 
-def _resnet(make: Any, channels: int, norm: str) -> tuple[nn.Module, int]:
+def _resnet(make: Any, channels: int) -> tuple[nn.Module, int]:
     found: nn.Module = make(
         spatial_dims=3,
         n_input_channels=channels,
         conv1_t_stride=2,
         feed_forward=False,
         bias_downsample=False,
-        norm=_norm(norm),
     )
     return found, 512
+
+
+def _group(module: nn.Module) -> None:
+    """Replace every batch normalisation; MONAI's ResNets do not hand a ``norm`` on to their blocks."""
+    for name, part in list(module.named_children()):
+        if isinstance(part, nn.BatchNorm3d):
+            setattr(module, name, make_norm("group", part.num_features, maps=3))
+        else:
+            _group(part)

@@ -21,6 +21,7 @@ from spherometer.training._encoder import Encoder
 
 _FEATURES = ("output", "penultimate")
 _BATCH = 500
+_AT_ONCE = 1 << 25  # numbers in a batch: fewer of large volumes
 
 
 class Labelled(Protocol):
@@ -60,7 +61,8 @@ def probe_encoder(
         train: N images with labels.
         test: M images with labels, which nothing is fitted to.
         features: "output" and "penultimate", or paths of sub-modules that put out [B, P] rows; maps
-            [B, C', H', W'] are averaged over their positions. Not asked for without an encoder.
+            [B, C', H', W'] or [B, C', X', Y', Z'] are averaged over their positions. Not asked for without
+            an encoder.
         neighbors: votes of a prediction.
         device: where features are computed and probes fitted.
         max_train: fewer training images (the same number of every class as far as possible).
@@ -122,7 +124,8 @@ def _read(
     if encoder is not None:
         encoder.to(device).eval()
     try:
-        for some in torch.split(index, _BATCH):
+        numel = images.images(index[:1]).numel()
+        for some in torch.split(index, max(1, min(_BATCH, _AT_ONCE // max(1, numel)))):
             x = images.images(some).to(device)
             for name, value in (
                 {"pixels": x.flatten(1)} if encoder is None else encoder.tap(x, names)

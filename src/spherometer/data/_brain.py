@@ -67,17 +67,17 @@ class BrainRecipe:
 
     voxel_size: int = 8
     ages: tuple[float, float] = (20.0, 80.0)
-    thinning: float = 0.2
-    ventricles: float = 0.3
+    thinning: float = 0.3
+    ventricles: float = 0.5
     individuality: float = 0.12
-    dimorphism: float = 0.03
+    dimorphism: float = 0.04
     grey_share: float = 0.05
-    head_size: float = 0.03
-    warp: float = 3.0
-    fine_warp: float = 1.5
-    turn: float = 2.0
-    shift: float = 2.0
-    regions: float = 0.1
+    head_size: float = 0.02
+    warp: float = 2.0
+    fine_warp: float = 1.0
+    turn: float = 1.0
+    shift: float = 1.0
+    regions: float = 0.05
     contrast: float = 0.05
     shade: float = 0.1
     noise: float = 0.03

@@ -10,8 +10,8 @@ from spherometer.data._brain import NOTICE
 from spherometer.study._brain_grid import CONDITIONED, NAMES, UNCONDITIONED, BrainProtocol
 from spherometer.study._conditional_story import Claim, Score, Story
 
-HEADLINE = "age_few_penultimate"
-_SEX = "sex_few_penultimate"
+HEADLINE = "age_few_output"
+_SEX = "sex_few_output"
 
 
 def _scores(shared: BrainProtocol) -> tuple[Score, ...]:
@@ -19,9 +19,9 @@ def _scores(shared: BrainProtocol) -> tuple[Score, ...]:
     return (
         Score(HEADLINE, f"age R\N{SUPERSCRIPT TWO}, {few}", "r2"),
         Score(_SEX, f"sex accuracy, {few}", "accuracy"),
-        Score("age_all_penultimate", f"age R\N{SUPERSCRIPT TWO}, {whole}", "r2"),
-        Score("sex_all_penultimate", f"sex accuracy, {whole}", "accuracy"),
-        Score("age_few_output", f"age R\N{SUPERSCRIPT TWO}, {few}, from outputs", "r2"),
+        Score("age_all_output", f"age R\N{SUPERSCRIPT TWO}, {whole}", "r2"),
+        Score("sex_all_output", f"sex accuracy, {whole}", "accuracy"),
+        Score("age_few_penultimate", f"age R\N{SUPERSCRIPT TWO}, {few}, penultimate features", "r2"),
     )
 
 
@@ -90,9 +90,10 @@ def brain_story(shared: BrainProtocol, data: dict[str, Any]) -> Story:
             "bandwidth": f"chosen in every seed by age R\N{SUPERSCRIPT TWO} on {shared.num_validation} "
             "validation subjects; so is the number of principal components, out of "
             + ", ".join(map(str, shared.components)),
-            "probes": f"ridge (strength by cross-validation) and logistic regression on penultimate "
-            f"features, standardised; the mean over {shared.few_label_draws} choices of "
-            f"{shared.few_labels} labelled subjects, the same for all arms; outputs are read as unit vectors",
+            "probes": "ridge (strength by cross-validation) and logistic regression on outputs, read as unit "
+            "vectors times sqrt(D) and not standardised; penultimate features, principal components and "
+            f"voxels are standardised; the mean over {shared.few_label_draws} choices of "
+            f"{shared.few_labels} labelled subjects, the same for all arms",
             "measured_on": f"validation subjects; conditional metrics at {shared.measured_bandwidth:g} years",
             "seeds": f"of the split of the {shared.num_subjects} brains into parts, of weights, views and "
             "labelled subjects; the brains are the same",
@@ -105,6 +106,7 @@ def brain_story(shared: BrainProtocol, data: dict[str, Any]) -> Story:
             "conditional_alignment": f"Conditional alignment ({shared.measured_bandwidth:g} years)",
             "conditional_uniformity": f"Conditional uniformity ({shared.measured_bandwidth:g} years)",
         },
+        trade=(_SEX, HEADLINE),
         caveats=(
             "These are not patient data, and how strongly age and sex show is our choice: what is found here "
             "says how methods differ on such data, not how well they would do on people.",

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from spherometer import probes as probes
     from spherometer import sphere as sphere
     from spherometer._alarms import Alarm as Alarm
+    from spherometer._bandwidth_curve import bandwidth_curve as bandwidth_curve
     from spherometer._citation import citation as citation
+    from spherometer._curve import BandwidthCurve as BandwidthCurve
     from spherometer._measure import measure as measure
     from spherometer._monitor import Monitor as Monitor
     from spherometer._relation import Relation as Relation
@@ -64,9 +66,10 @@ _METRICS = (
 _RESULTS = ("Evaluation", "Measurement")
 _RELATION = ("Relation", "performance_relation")
 _MONITOR = ("Alarm", "Monitor")
+_OTHERS = ("BandwidthCurve", "bandwidth_curve", "citation", "errors", "measure")
 _NAMESPACES = ("kernels", "losses", "plots", "probes", "sphere")
 
-__all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_NAMESPACES, "citation", "errors", "measure"))
+__all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_NAMESPACES, *_OTHERS))
 
 
 def __getattr__(name: str) -> Any:
@@ -80,6 +83,10 @@ def __getattr__(name: str) -> Any:
         import spherometer._relation as module
     elif name in _MONITOR:
         import spherometer._monitor as module
+    elif name == "BandwidthCurve":
+        import spherometer._curve as module
+    elif name == "bandwidth_curve":
+        import spherometer._bandwidth_curve as module
     elif name == "measure":
         import spherometer._measure as module
     elif name == "citation":

@@ -323,7 +323,7 @@ def _results(
     if run.conditions is not None:
         results["metadata"] = run.conditions.to_dict()
     if parts is not None:
-        say("probing the encoder, the untrained one, and the raw pixels")
+        say("probing the encoder, the untrained one, and the raw values")
         results["probes"] = probed(encoder, start_encoder(recipe, run.views), parts, device)
     return results
 

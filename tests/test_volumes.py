@@ -217,7 +217,10 @@ class TestGrids:
         assert "voxel_size must be a finite number greater than 0" in complaint(
             lambda: everything(root, voxel_size=0.0)
         )
-        assert "shape must have three numbers" in complaint(lambda: everything(root, shape=(4, 4)))
+        for shape in ((4, 4), 4):
+            assert "shape must have three numbers" in complaint(
+                lambda shape=shape: everything(root, shape=shape)
+            )
 
 
 def entries(cache: Path) -> list[Path]:

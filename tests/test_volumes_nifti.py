@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spherometer.data import _nifti
@@ -183,6 +183,28 @@ class TestUnusable:
         header["dim"][1:4] = 30000
         path.write_bytes(gzip.compress(header.binaryblock + content[348:]))
         assert reason(path, also_look=False).startswith("more than 2 GiB")
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        changes=st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=4),
+        length=st.integers(0, 2400),
+    )
+    def test_whatever_the_bytes_are(self, tmp_path, changes, length):
+        content = bytearray(nibabel.Nifti1Image(volume(), AFFINE).to_bytes())
+        for at, value in changes:
+            content[at] = value
+        path = tmp_path / "x.nii"
+        path.write_bytes(content[: max(length, 4)] if length % 2 else content)
+        for way in (look, read):
+            try:
+                found, words = way(path), "a volume"
+            except UnusableVolumeError as error:
+                found, words = None, str(error)
+            assert 0 < len(words) <= 110
+            if found is not None:
+                grid = found if isinstance(found, Grid) else found[1]
+                assert np.isfinite(grid.affine).all()
+                assert min(grid.shape) >= 1
 
 
 class TestGrids:

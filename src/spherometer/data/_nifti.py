@@ -76,7 +76,7 @@ def look(path: Path) -> Grid:
         UnusableVolumeError: no header of a single volume.
     """
     try:
-        with _quiet():
+        with _quiet(), np.errstate(all="ignore"):
             header, _ = _header(_content(path, 540))
             return _canonical(header)
     except Exception as error:  # readers of damaged files raise what they like
@@ -94,7 +94,7 @@ def read(path: Path) -> tuple[Volume, Grid]:
         UnusableVolumeError: no file of a single volume, cut short or damaged, infinite voxels.
     """
     try:
-        with _quiet():
+        with _quiet(), np.errstate(all="ignore"):
             return _read(path)
     except Exception as error:
         raise UnusableVolumeError(_reason(error, path)) from error
@@ -120,8 +120,7 @@ def _read(path: Path) -> tuple[Volume, Grid]:
     if len(content) < needed:
         raise UnusableVolumeError(f"cut short: {len(content)} of {needed} bytes")
     image = nibabel.as_closest_canonical(nibabel.squeeze_image(kind.from_bytes(content)))
-    with np.errstate(all="ignore"):
-        values: Volume = np.array(image.get_fdata(dtype=np.float32, caching="unchanged"), order="C")
+    values: Volume = np.array(image.get_fdata(dtype=np.float32, caching="unchanged"), order="C")
     values[np.isnan(values)] = 0
     if not np.isfinite(values).all():
         raise UnusableVolumeError(f"{int(np.isinf(values).sum())} infinite voxels")

@@ -90,7 +90,7 @@ def _volume_options(
     metadata: Any, suffix: Any, derivatives: Any, space: Any, voxel_size: Any, shape: Any, cache_dir: Any,
     data_dir: Any, skip_bad: Any,
 ) -> VolumeOptions:  # fmt: skip
-    sides = None if shape is None else tuple(shape)
+    sides = None if shape is None else tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     return VolumeOptions(
         metadata, suffix, derivatives, space, voxel_size, sides, cache_dir, data_dir, skip_bad
     )

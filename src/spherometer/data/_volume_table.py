@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from spherometer import _checks
 from spherometer.errors import InputError
-from spherometer.stores._table import MISSING, column_values, read_table
+from spherometer.stores import column_values, read_table
+from spherometer.stores._table import MISSING
 
 SUBJECTS = ("participant_id", "subject_id", "subject", "participant")
 SESSIONS = ("session_id", "session")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spherometer.data import BrainRecipe, make_brains
+from spherometer.data import BrainRecipe, make_brains, open_data
 from spherometer.data._brain import NOTICE
 from spherometer.data._brain_template import load_brain_template
 from spherometer.errors import InputError, MissingExtraError
@@ -254,6 +254,16 @@ class TestTree:
         assert (place / name).read_bytes() == first
         assert len(list(place.rglob("*.nii.gz"))) == 2
         assert [each.name for each in tmp_path.iterdir()] == ["tree"]
+
+
+    def test_training_data_are_opened_from_it(self, brains, tmp_path):
+        place = brains.write_bids(tmp_path / "tree")
+        cache = tmp_path / "cache"
+        opened = open_data(f"bids:{place}", part="all", metadata=("age", "sex"), cache_dir=cache)
+        assert opened.metadata == brains.metadata
+        assert [f"sub-{name.removeprefix('sub-')}" for name in opened.groups] == brains.groups
+        kept = opened.images.images(torch.arange(24))
+        assert torch.allclose(kept, brains.standardized, atol=1e-4)
 
 
 class TestBadInput:

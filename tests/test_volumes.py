@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import pickle
+import sys
 import warnings
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from spherometer.data import (
     open_parts,
 )
 from spherometer.data._nifti import look, prepared, read
-from spherometer.errors import InputError
+from spherometer.errors import InputError, MissingExtraError
 from volume_tree import AFFINE, SIDES, people, save, scan, table, tree, volume
 
 
@@ -674,6 +675,16 @@ def test_a_folder_that_cannot_be_read(root, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     assert "must be readable, because its volumes are data. Got permission denied." in complaint(
         lambda: everything(root)
+    )
+
+
+def test_without_nibabel(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(MissingExtraError) as error:
+        everything(root)
+    assert str(error.value) == (
+        "reading NIfTI files: nibabel must be installed, because reading NIfTI files uses it. Got no such "
+        "module. Install it with: pip install 'spherometer[neuro]'."
     )
 
 

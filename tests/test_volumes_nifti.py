@@ -7,7 +7,6 @@ import itertools
 import math
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from spherometer.data import _nifti
 from spherometer.data._nifti import Grid, UnusableVolumeError, covering, look, prepared, read, resampled
 from spherometer.errors import InputError
-from volume_tree import AFFINE, SIDES, save, volume
+from volume_tree import AFFINE, SIDES, nibabel, save, volume
 
 
 def turned(values: np.ndarray, affine: np.ndarray, order: tuple[int, ...], flips: tuple[bool, ...]):

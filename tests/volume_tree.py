@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import nibabel
 import numpy as np
+import pytest
+
+nibabel = pytest.importorskip("nibabel", reason="the extra neuro is not installed")
 
 AFFINE = np.array([[3.0, 0, 0, -12], [0, 3, 0, -10], [0, 0, 3, -9], [0, 0, 0, 1]])
 SIDES = (9, 8, 7)

@@ -63,11 +63,17 @@ class TestGrid:
         for arm in CONDITIONED:
             assert [width for name, width in found if name == arm] == list(shared.bandwidths)
         assert {"align_uniform", "nt_xent", "regression", "untrained", "pca", "raw"} <= {a for a, _ in found}
-        assert shared.measured_bandwidth in shared.bandwidths
 
     def test_keys_separate_all_that_changes_a_result(self):
         work = [task for study in STUDIES for quick in (True, False) for task in tasks(study, quick, 2)]
         assert len({task.key for task in work}) == len(work)
+
+    def test_another_candidate_leaves_the_others_as_they_are(self):
+        task = tasks(PROXY, False, 1)[0]
+        more = replace(task.protocol, bandwidths=(*task.protocol.bandwidths, 9.0))
+        assert replace(task, protocol=more).key == task.key
+        wider = replace(task.configuration, bandwidth=9.0)
+        assert replace(task, configuration=wider).key != task.key
 
     @pytest.mark.parametrize("study", STUDIES)
     def test_tasks_survive_json(self, study):

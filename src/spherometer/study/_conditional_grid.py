@@ -88,8 +88,10 @@ class ConditionalTask:
 
     @property
     def key(self) -> str:
-        """Hash of everything that the result depends on."""
-        content = json.dumps(["conditional", asdict(self)], sort_keys=True)
+        """Hash of everything that the result depends on; of the bandwidths only its own."""
+        fields = asdict(self)
+        del fields["protocol"]["bandwidths"]
+        content = json.dumps(["conditional", fields], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
@@ -117,9 +119,9 @@ def protocol(study: Name, quick: bool) -> ConditionalProtocol:
         return ConditionalProtocol(study, recipe, 0.3, widths, 0.5, draws, dim=16, components=(2, 4, 6))
     recipe = StudyRecipe(epochs=8 if quick else 40, batch_size=128, learning_rate=3e-3)
     if study == PROXY:
-        widths = (0.25, 1.0) if quick else (0.125, 0.25, 0.5, 1.0, 2.0)
+        widths = (0.25, 1.0) if quick else (0.03125, 0.125, 0.5, 1.0, 2.0)
         return ConditionalProtocol(study, recipe, 0.5, widths, 0.5, draws)
-    widths = (5.0, 20.0) if quick else (2.5, 5.0, 10.0, 20.0, 40.0)
+    widths = (5.0, 20.0) if quick else (0.25, 1.0, 5.0, 20.0, 40.0)
     return ConditionalProtocol(study, recipe, 60.0, widths, 10.0, draws)
 
 

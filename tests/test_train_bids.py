@@ -243,6 +243,7 @@ class TestRefusals:
             (("--kernel", "age:gaussian:-1"), "Gaussian: bandwidth must"),
             (("--kernel", "sex:gaussian:1", "--kernel", "age:gauss"), "kernel_from_text: kernel must have"),
             (("--metadata", "age,,sex"), "Recipe: data.metadata must be text that is not empty"),
+            (("--encoder", "conv"), "ConvEncoder: x must be images [B, 1, H, W], because"),
         ):
             assert train(tree, *more) == 2
             assert words in complaint(capsys)

@@ -135,7 +135,11 @@ def _described(recipe: Recipe, views: PairedViews, parts: Parts) -> dict[str, st
 
 
 def start_encoder(recipe: Recipe, views: PairedViews) -> Encoder:
-    """The untrained encoder of a recipe, made for these data."""
+    """The untrained encoder of a recipe, made for these data.
+
+    Raises:
+        InputError: there is no such encoder, or it takes other samples.
+    """
     sample = views(0, torch.arange(2))[0]
     wanted = recipe.encoder
     options: dict[str, Any] = {
@@ -149,6 +153,8 @@ def start_encoder(recipe: Recipe, views: PairedViews) -> Encoder:
         options |= {"channels": sample.shape[1], "size": tuple(sample.shape[2:])}
     else:
         options |= {name: getattr(views, name, None) for name in ("vocabulary", "max_length")}
-    usual = {4: "conv", 5: "conv3d"}.get(sample.ndim, "conv") if sample.is_floating_point() else "bag"
+    usual = ("conv3d" if sample.ndim == 5 else "conv") if sample.is_floating_point() else "bag"
     name = usual if wanted.name == "auto" else wanted.name
-    return build_encoder(name, dim=wanted.dim, seed=recipe.run.seed, **options)
+    encoder = build_encoder(name, dim=wanted.dim, seed=recipe.run.seed, **options)
+    encoder.prepare(sample)
+    return encoder

@@ -81,7 +81,7 @@ def open_brains(path: Path, shared: BrainProtocol) -> BrainVolumes:
 def _opened(path: Path, wanted: str) -> BrainVolumes | None:
     """The volumes, None when the file does not hold them whole."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if str(archive["corpus"]) != wanted:
                 return None
             found = BrainVolumes(*(torch.from_numpy(archive[name]) for name in ("volumes", "age", "male")))

@@ -288,7 +288,7 @@ class _Maker:
         recipe = self.recipe
         lost = recipe.thinning * (elder - 0.5 + recipe.individuality * own[:, 8]) + recipe.grey_share * sexed
         regions = recipe.regions * self._smooth(index, _REGIONS, _NODES_REGIONS, 1, self._sides)
-        grey, white, fluid = shares.split(1, dim=1)
+        grey, white, fluid = torch.split(shares, 1, dim=1)
         lost_here = (lost.view(-1, 1, 1, 1, 1) + regions).clamp(-0.5, 0.9) * grey
         lost_here = torch.maximum(lost_here, -fluid)  # no more can be gained than there is room for
         return torch.cat([grey - lost_here, white, fluid + lost_here], dim=1)
@@ -318,4 +318,5 @@ def _rotations(angles: Tensor) -> Tensor:
     for axis, (a, b) in enumerate(((1, 2), (2, 0), (0, 1))):
         generators[axis, a, b], generators[axis, b, a] = -1.0, 1.0
     x, y, z = (torch.linalg.matrix_exp(angles[:, axis, None, None] * generators[axis]) for axis in range(3))
-    return x @ y @ z
+    turned: Tensor = x @ y @ z
+    return turned

@@ -84,4 +84,5 @@ def _means(maps: Tensor) -> Tensor:
     """T1 of pure grey matter, white matter and fluid, by least squares over the brain."""
     inside = maps[:3].sum(0) > 0.5
     shares, t1 = maps[:3, inside].T.double(), maps[3, inside].double()
-    return torch.linalg.solve(shares.T @ shares, shares.T @ t1).float()
+    found: Tensor = torch.linalg.solve(shares.T @ shares, shares.T @ t1).float()
+    return found

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from spherometer.data import VolumeChanges, VolumePart, VolumeSet, VolumeViews, permutation
@@ -76,7 +77,7 @@ def split(shared: BrainProtocol, seed: int) -> dict[str, Tensor]:
     """Row numbers of the three parts, a function of the seed."""
     order = permutation(shared.num_subjects, seed=seed)
     sizes = [shared.num_train, shared.num_validation, shared.num_test]
-    return {part: rows.sort().values for part, rows in zip(PARTS, order.split(sizes), strict=True)}
+    return {part: rows.sort().values for part, rows in zip(PARTS, torch.split(order, sizes), strict=True)}
 
 
 def load_parts(order: Order) -> BrainParts:

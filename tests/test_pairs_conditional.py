@@ -442,16 +442,29 @@ def test_sums_of_rows_in_float32(bandwidth, t):
 # --- manners ----------------------------------------------------------------------------------------------
 
 
-def test_the_sum_of_weights_is_taken_once_for_all_views(monkeypatch):
-    given, w = similarity("gaussian", 20)
-    first = pairs.conditional_potential(points(20, 3), 2.0, given)
-    calls = []
-    monkeypatch.setattr(Gaussian, "complements", lambda *rows: calls.append(1) or Gaussian.distances(*rows))
-    second = pairs.conditional_potential(points(20, 3, seed=1), 2.0, given)
-    assert len(calls) == 1  # the tile of the potential
-    assert float(first[1]) == float(second[1])
-    close(pairs.conditional_potential(points(20, 3), 2.0, given, own=(3, 4))[1], apart(w)[3:7].sum().log())
-    close(pairs.conditional_potential(points(20, 3), 2.0, given, threshold=0.5)[1], apart(w, 0.5).sum().log())
+def test_weights_are_made_once_unless_the_kernel_is_wide(monkeypatch):
+    num, calls = 600, []
+    complements = lambda self, a, b: calls.append(a.shape[0] * b.shape[0]) or self.distances(a, b)
+    monkeypatch.setattr(Gaussian, "complements", complements)
+    x, covered = points(num, 3), num * num / 2
+    pairs.conditional_potential(x, 2.0, numbers(ages(num), 9.0))
+    assert covered < sum(calls) < 1.4 * covered
+    calls.clear()
+    pairs.conditional_potential(x, 2.0, numbers(ages(num), 1e6))
+    assert 2 * covered < sum(calls) < 2.8 * covered
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_a_few_different_rows_are_found(threshold):
+    """Nothing to be seen in the first rows and the last columns."""
+    kernel, classes = Categorical(), torch.zeros(700)
+    classes[300] = 1.0
+    given = pairs.Similarity(kernel, kernel.rows(kernel.encode(classes)))
+    x = points(700, 4)
+    value, total = pairs.conditional_potential(x, 2.0, given, threshold=threshold)
+    others = torch.cat([x[:300], x[301:]])
+    close(total, torch.tensor(2.0 * 699, dtype=F64).log())
+    close(value, torch.exp(-2 * (others - x[300]).square().sum(1)).sum().mul(2).log())
 
 
 def test_autocast_changes_nothing():

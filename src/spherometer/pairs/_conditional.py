@@ -45,18 +45,18 @@ class Similarity:
 
     def between(self, a: int, b: int, c: int, d: int) -> Tensor:
         """w [b - a, d - c] of the rows a:b with the rows c:d; a new tensor."""
-        return self.kernel.weights(self.rows[a:b], self.rows[c:d])
+        return self.kernel.weights(self._columns[a:b], self._columns[c:d])
 
     def apart(self, a: int, b: int, c: int, d: int, threshold: float | None = None) -> Tensor:
         """1 - w, or 1 where w < ``threshold`` and 0 elsewhere."""
         if threshold is None:
-            return self.kernel.complements(self.rows[a:b], self.rows[c:d])
+            return self.kernel.complements(self._columns[a:b], self._columns[c:d])
         return (self.between(a, b, c, d) < threshold).to(self.rows.dtype)
 
     @functools.cached_property
-    def weights_apart(self) -> dict[tuple[float | None, Own], tuple[Tensor, float]]:
-        """Sum and largest of ``apart``, kept by threshold and own rows: views of one batch share them."""
-        return {}
+    def _columns(self) -> Tensor:
+        """The rows, stored column by column: what kernels take them by."""
+        return self.rows.T.contiguous().T
 
 
 def span_of(num: int, own: Own) -> tuple[int, int]:

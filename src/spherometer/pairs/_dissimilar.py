@@ -22,6 +22,8 @@ from spherometer.pairs._conditional import Own, Similarity, span_of, weight_tile
 from spherometer.pairs._gaussian import _sums as gaussian_sums
 from spherometer.pairs._tiles import full_precision, outside_graphs
 
+_LOOK = (32, 256)  # rows and columns that are looked at for the size of the weights
+_NOT_FAR = 1e-3  # of 1: products with exp(-80) are normal numbers of float32
 _EXPONENTS = 80.0  # exp(-80) is a normal number in float32
 
 
@@ -40,27 +42,28 @@ class _Apart:
         return self.start
 
     def weights(self, a: int, b: int, c: int, d: int) -> Tensor:
-        """v / largest of a tile; the diagonal is the engine's to leave out."""
-        found = self.similarity.apart(a + self.start, b + self.start, c, d, self.threshold)
+        """v / largest of a tile, 0 on the diagonal."""
+        a, b = a + self.start, b + self.start
+        found = without_self(self.similarity.apart(a, b, c, d, self.threshold), a, c)
         return found if self.largest == 1 else found.mul_(1 / self.largest)
 
 
-def _total_apart(
+def _largest_apart(
     similarity: Similarity, threshold: float | None, own: Own, tile: tuple[int, int] | None
-) -> tuple[Tensor, float]:
-    """Sum of v over ordered pairs with an own row, float64, and the largest v."""
-    known = similarity.weights_apart.get((threshold, own))
-    if known is not None:
-        return known
-    parts, largest = [], similarity.rows.new_zeros(())
-    for a, b, c, d, mirrored in weight_tiles(similarity, own, tile):
+) -> float:
+    """The largest v of a pair with an own row; 1 where a look at a few pairs says that it is not far off."""
+    start, num = span_of(len(similarity), own)
+    rows, columns = min(num, _LOOK[0]), min(len(similarity), _LOOK[1])
+    few = similarity.apart(start, start + rows, len(similarity) - columns, len(similarity), threshold)
+    few = without_self(few, start, len(similarity) - columns)
+    if few.numel() and float(few.max()) >= _NOT_FAR:
+        return 1.0
+    largest = similarity.rows.new_zeros(())
+    for a, b, c, d, _ in weight_tiles(similarity, own, tile):
         v = without_self(similarity.apart(a, b, c, d, threshold), a, c)
         if v.numel():
-            parts.append(v.sum(dtype=torch.float64) * (2 if mirrored else 1))
             largest = torch.maximum(largest, v.max())
-    total = torch.stack(parts).sum() if parts else similarity.rows.new_zeros((), dtype=torch.float64)
-    similarity.weights_apart[threshold, own] = total, float(largest)
-    return total, float(largest)
+    return float(largest)
 
 
 class _ConditionalPotential(torch.autograd.Function):
@@ -69,7 +72,7 @@ class _ConditionalPotential(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, t: Tensor | float, weighing: _Apart, own: Own, tile: tuple[int, int] | None
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         needs = ctx.needs_input_grad
         rows, others = (x, None) if own is None else (x[own[0] : own[0] + own[1]], x)
         sums = gaussian_sums(rows, others, float(t), False, (needs[0], needs[0], needs[1]), tile, weighing)
@@ -82,10 +85,13 @@ class _ConditionalPotential(torch.autograd.Function):
             raw = whole
         ctx.save_for_backward(x, t if isinstance(t, Tensor) else None, raw, sums.factor, sums.slope)
         ctx.t, ctx.weighing, ctx.own = t, weighing, own
-        return sums.log_total + math.log(weighing.largest)
+        assert sums.mass is not None
+        log_mass = sums.mass.log() + math.log(weighing.largest)
+        ctx.mark_non_differentiable(log_mass)
+        return sums.log_total + math.log(weighing.largest), log_mass
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
         x, t, raw, factor, slope = ctx.saved_tensors
         needs = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled() and _second.is_small(len(x), len(x)):
@@ -138,18 +144,17 @@ def conditional_potential(
         0-dim float64 tensors; the first is differentiable in ``x`` and ``t``, twice for at most 1024 rows.
         Both are -inf (with gradient 0) where no pair has a weight.
 
-    Cost: a pass over the meta-data for the weights' sum, one over the pairs for value and gradient; O(N D)
-    memory.
+    Cost: one pass over the pairs for both sums and the gradient (and one over the meta-data alone for the
+    largest v, where the kernel is so wide that all of them are small); O(N D) memory.
     """
     x = x if x.dtype == torch.float64 else x.float()
     with full_precision(x.device):
-        total, largest = _total_apart(similarity, threshold, own, tile)
+        largest = _largest_apart(similarity, threshold, own, tile)
         if largest == 0:
             nothing = (x.sum().double() + t) * 0 - math.inf
-            return nothing, total.log()
+            return nothing, nothing.detach()
         weighing = _Apart(similarity, threshold, span_of(len(x), own)[0], largest)
-        found = _ConditionalPotential.apply(x, t, weighing, own, tile)  # type: ignore[no-untyped-call]
-    return found, total.log()
+        return _ConditionalPotential.apply(x, t, weighing, own, tile)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @torch.no_grad()
@@ -169,10 +174,10 @@ def conditional_row_sums(
     potentials = x.new_zeros(len(x), dtype=torch.float64)
     weights, shift = torch.zeros_like(potentials), -math.inf if wide else 0.0
     with full_precision(x.device):
-        _, largest = _total_apart(similarity, threshold, None, None)
+        largest = _largest_apart(similarity, threshold, None, None)
         weighing = _Apart(similarity, threshold, 0, largest or 1.0)
         for a, b, c, d, mirrored in weight_tiles(similarity, None, None):
-            v = without_self(weighing.weights(a, b, c, d), a, c)
+            v = weighing.weights(a, b, c, d)
             e = torch.addmm(squares[c:d], centred[a:b], centred[c:d].T, alpha=-2).add_(squares[a:b, None])
             e.clamp_(min=0).mul_(-t)
             top = float(e.masked_fill(v == 0, -math.inf).max()) if wide and e.numel() else shift

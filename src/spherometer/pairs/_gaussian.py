@@ -20,7 +20,16 @@ from torch import Tensor
 from spherometer import _checks
 from spherometer.errors import UndefinedError
 from spherometer.pairs import _dense, _second
-from spherometer.pairs._tiles import LOG2_E, SINGLE, accumulator, full_precision, outside_graphs, walk
+from spherometer.pairs._tiles import (
+    LOG2_E,
+    SINGLE,
+    accumulator,
+    full_precision,
+    outside_graphs,
+    spans,
+    tile_for,
+    walk,
+)
 
 # Largest range of exponents without a shift: exp(-80) and exp(-600) are still normal numbers.
 _RANGE = {torch.float32: 80.0, torch.float64: 600.0}
@@ -75,7 +84,7 @@ class Weighing(Protocol):
     diagonal: int  # j - i of a row with itself, which is left out
 
     def weights(self, a: int, b: int, c: int, d: int) -> Tensor:
-        """Weights [b - a, d - c] of the rows a:b with the columns c:d, a new tensor."""
+        """Weights [b - a, d - c] of the rows a:b with the columns c:d, a new tensor; 0 on the diagonal."""
         ...
 
 
@@ -87,6 +96,7 @@ class Sums:
     raw: tuple[Tensor | None, Tensor | None]  # [N, D], [M, D]
     factor: Tensor  # 0-dim float64
     slope: Tensor | None  # d log S / d t, 0-dim float64
+    mass: Tensor | None = None  # sum of the weights, 0-dim float64
 
 
 def _finish(accumulated: Tensor, one: Widened) -> Tensor:
@@ -126,12 +136,12 @@ def _sums(
     if span > _RANGE[x.dtype] and x.dtype == torch.float32:  # too wide for float32
         wide = _sums(x.double(), None if y is None else y.double(), t, own, wanted, tile, weighing)
         raw_x, raw_y = (None if raw is None else raw.mul_(wide.factor).float() for raw in wide.raw)
-        return Sums(wide.log_total, (raw_x, raw_y), torch.ones_like(wide.factor), wide.slope)
+        return Sums(wide.log_total, (raw_x, raw_y), torch.ones_like(wide.factor), wide.slope, wide.mass)
     at = accumulator(x, x.shape[1] + 1, len(x)) if wanted[0] or wanted[2] else None
     bt = None
     if y is not None and (wanted[1] or wanted[2]):
         bt = accumulator(x, x.shape[1] + 1, len(two.z))
-    total, shift = _tiled(one, two, at if y is None else bt, at, y is None, span, tile, weighing)
+    total, shift, mass = _tiled(one, two, at if y is None else bt, at, y is None, span, tile, weighing)
     raw_x = None if at is None else _finish(at, one)
     raw_y = None if bt is None else _finish(bt, two)
     del at, bt
@@ -145,7 +155,7 @@ def _sums(
         if raw_y is not None:
             slope = slope + dot(two.x, raw_y)
         slope = slope * factor / (2 * t)
-    return Sums(log_total, (raw_x if wanted[0] else None, raw_y if wanted[1] else None), factor, slope)
+    return Sums(log_total, (raw_x if wanted[0] else None, raw_y if wanted[1] else None), factor, slope, mass)
 
 
 def _with_own(log_total: Tensor, num: int) -> Tensor:
@@ -179,8 +189,8 @@ def _tiled(
     span: float,
     tile: tuple[int, int] | None,
     weighing: Weighing | None = None,
-) -> tuple[Tensor, float]:
-    """Total of all tiles times exp(-shift), and the shift.
+) -> tuple[Tensor, float, Tensor]:
+    """Total of all tiles times exp(-shift), the shift, and the sum of the weights.
 
     Adds the transposes of k^T [x, 1] to ``down`` and of k [y, 1] to ``across``.
 
@@ -188,42 +198,43 @@ def _tiled(
     """
     online = span > _RANGE[one.z.dtype] or math.isnan(span)
     shift = -math.inf if online else 0.0
-    parts: list[Tensor] = []
-    weights: list[float] = []
+    tile = tile or tile_for(one.z.device)
+    count = sum(1 for _ in spans(len(one.z), len(two.z), tile, symmetric))
+    parts, masses = one.z.new_zeros(2, count)  # one tensor: small ones between tiles would scatter these
+    times = torch.ones(count, dtype=torch.float64)
     left, right = one.summed.T, two.summed.T
     skip: tuple[int, ...] = (0,) if symmetric else ()
     if weighing is not None:
         skip = (weighing.diagonal,)
-    for block in walk(
+    blocks = walk(
         one.left, two.z, len(one.z), symmetric=symmetric, skip=skip, tile=tile, exponentiate=not online
-    ):
+    )
+    for at, block in enumerate(blocks):
         a, b, c, d, k = block.a, block.b, block.c, block.d, block.values
-        if weighing is not None and not online:
-            k.mul_(weighing.weights(a, b, c, d))
+        times[at] = 2.0 if block.mirrored else 1.0
+        if weighing is not None:
+            v = weighing.weights(a, b, c, d)
+            masses[at] = v.sum()
+            k = k.add_(v.log_()) if online else k.mul_(v)
         if online:
-            if weighing is not None:
-                k.add_(weighing.weights(a, b, c, d).log_())
             top = float(k.max())
             if top == -math.inf:
                 continue
             if not top <= shift:
                 fade = math.exp(shift - top) if math.isfinite(shift) else 0.0
-                parts = [part * fade for part in parts]
+                parts.mul_(fade)
                 for accumulated in (down, across) if down is not across else (down,):
                     if accumulated is not None:
                         accumulated.mul_(fade)
                 shift = top
             k.sub_(shift).exp_()
-        parts.append(k.sum())
-        weights.append(2.0 if block.mirrored else 1.0)
+        parts[at] = k.sum()
         if down is not None:
             down[:, c:d].addmm_(left[:, a:b], k)
         if across is not None and (block.mirrored or not symmetric):
             across[:, a:b].addmm_(right[:, c:d], k.T)
-    if not parts:
-        return one.z.new_zeros((), dtype=torch.float64), 0.0
-    total = torch.stack(parts).double() @ torch.tensor(weights, dtype=torch.float64, device=one.z.device)
-    return total, shift
+    total, mass = torch.stack([parts, masses]).double() @ times.to(one.z.device)
+    return total, (shift if math.isfinite(shift) else 0.0), mass
 
 
 class _LogPotential(torch.autograd.Function):

@@ -128,6 +128,9 @@ def angle_story(shared: ConditionalProtocol, images: ImageSet) -> Story:
                    ("y_aware",), ("nt_xent",), "angle_all_output"),
             Claim("y-Aware InfoNCE forgets the class: its accuracy is below that of NT-Xent.",
                   ("y_aware",), ("nt_xent",), "class_all_output", lower=True),
+            Claim("The layer before the output forgets the class as well: there, too, y-Aware InfoNCE is "
+                  "below NT-Xent.",
+                  ("y_aware",), ("nt_xent",), "class_all_penultimate", lower=True),
             _claim("Instance align + conditional uniform knows the angle better than align + uniform.",
                    ("instance_conditional",), ("align_uniform",), "angle_all_output"),
             Claim("Instance align + conditional uniform keeps the class: at most 2 points below align + "

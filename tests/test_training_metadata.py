@@ -141,11 +141,11 @@ class TestRecipe:
         ("content", "message"),
         [
             ({"method": {"name": "y_aware"}},
-             "Recipe: data.metadata must name columns, because the method compares them. Got none for "
+             "Recipe: data.metadata must name columns, because they are compared or probed. Got none for "
              "method.name = 'y_aware'. Pass for instance metadata = [\"age\", \"sex\"] (--metadata "
              "age,sex)."),
             ({"method": {"kernel": ["age:gaussian"]}},
-             "Recipe: data.metadata must name columns, because the method compares them. Got none for "
+             "Recipe: data.metadata must name columns, because they are compared or probed. Got none for "
              "method.kernel = ('age:gaussian',). Pass for instance metadata = [\"age\", \"sex\"] (--metadata "
              "age,sex)."),
             ({"data": {"metadata": ["age"]}, "method": {"kernel": ["agee:gaussian"]}},
@@ -260,7 +260,7 @@ class TestKernel:
             condition(recipe("y_aware"), views)
         assert str(error.value) == (
             "train: data 'rows' must have meta-data, because data.metadata names age, sex. Got samples "
-            "without any. Leave data.metadata out, or pass a BIDS tree or another table of volumes."
+            "without any. Leave data.metadata out, pass data.metadata_file, or volumes with a table."
         )
 
 

@@ -48,6 +48,9 @@ def train(
         str | None,
         typer.Option(metavar="COLUMNS", help="Meta-data to compare and to probe, such as age,sex."),
     ] = None,
+    metadata_file: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Table of meta-data, for images.")
+    ] = None,
     kernel: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,6 +120,7 @@ def train(
         ("data", "metadata"): None if metadata is None else [each.strip() for each in metadata.split(",")],
         ("data", "skip_bad"): skip_bad,
         ("data", "data_dir"): None if data_dir is None else str(data_dir),
+        ("data", "metadata_file"): None if metadata_file is None else str(metadata_file),
         ("encoder", "name"): encoder,
         ("encoder", "dim"): dim,
         ("method", "name"): None if loss is None else loss.replace("-", "_"),

@@ -15,6 +15,7 @@ from spherometer.training._encoders import build_encoder
 from spherometer.training._loop import PairedViews, check_enough
 from spherometer.training._metadata import columns_of, is_missing, kinds_of, named, with_metadata
 from spherometer.training._recipe import DataRecipe, Recipe
+from spherometer.training._table import AsStored, described
 
 _COLUMNS = ("image", "label", "metadata")
 _VOLUMES = ("suffix", "derivatives", "space", "voxel_size", "shape", "cache_dir", "split_seed")
@@ -41,19 +42,33 @@ def settings(wanted: DataRecipe, *names: str) -> dict[str, Any]:
 def open_views(recipe: Recipe, *, part: str | None = None, download: bool = False) -> PairedViews:
     """The data of a recipe, or another part of them; what is missing is downloaded only when asked."""
     wanted = recipe.data
-    views: Any = data.open_data(
+    if wanted.metadata_file is None:
+        views = _opened(recipe, part or wanted.part, download)
+    else:
+        own = part or ("all" if wanted.part == "all" else "train")
+        views = described(recipe, _opened(recipe, wanted.part, download), own)
+    found: PairedViews = with_metadata(recipe, views) if part is None else views
+    check_enough(found)
+    return found
+
+
+def _opened(recipe: Recipe, part: str, download: bool) -> Any:
+    """Paired views of a part as the data themselves have it."""
+    wanted = recipe.data
+    columns = settings(wanted, *_COLUMNS)
+    if wanted.metadata_file is not None:
+        columns.pop("metadata", None)
+    return data.open_data(
         wanted.name,
         views=wanted.views,
         size=wanted.size,
         seed=recipe.run.seed,
         data_dir=wanted.data_dir,
-        part=wanted.part if part is None else part,
+        part=part,
         download=download,
-        **settings(wanted, "skip_bad", *_COLUMNS, "left", "right", *_VOLUMES),
+        **columns,
+        **settings(wanted, "skip_bad", "left", "right", *_VOLUMES),
     )
-    found: PairedViews = with_metadata(recipe, views) if part is None else views
-    check_enough(found)
-    return found
 
 
 def open_probed(recipe: Recipe, views: PairedViews, *, download: bool = False) -> Probed:
@@ -63,6 +78,12 @@ def open_probed(recipe: Recipe, views: PairedViews, *, download: bool = False) -
         InputError: there are none, or the loss reads meta-data of subjects that probes are tested on.
     """
     wanted = recipe.data
+    if wanted.metadata_file is not None:
+        whole = _opened(recipe, wanted.part, download)
+        sides: Any = [described(recipe, whole, part) for part in ("train", "test")]
+        stored: Any = [AsStored(side) for side in sides]
+        both = Parts(*sides)
+        return Probed(both, Parts(*stored), _described(recipe, views, both), _is_labelled(both))
     seen = data.open_parts(
         wanted.name,
         wanted.data_dir,

@@ -6,6 +6,7 @@ Shapes: N samples, B of them in a batch, K columns of encoded meta-data.
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def columns_of(recipe: Recipe, samples: Any, what: str = "") -> Table:
             "have meta-data",
             f"data.metadata names {', '.join(wanted)}",
             "samples without any",
-            "Leave data.metadata out, or pass a BIDS tree or another table of volumes",
+            "Leave data.metadata out, pass data.metadata_file, or volumes with a table",
         )
     for name in wanted:
         if name not in columns:
@@ -202,10 +203,14 @@ class SomeViews:
     Args:
         of: all of them.
         rows: which, int64.
+        columns: meta-data of all of them; None: they bring it.
+        subjects: of all of them; None: they say it.
     """
 
     of: Any
     rows: Tensor
+    columns: Table | None = None
+    subjects: Sequence[str] | None = None
 
     @property
     def name(self) -> str:
@@ -221,12 +226,13 @@ class SomeViews:
     @property
     def metadata(self) -> Table:
         """column -> values."""
-        return {name: self._some(values) for name, values in self.of.metadata.items()}
+        columns = self.of.metadata if self.columns is None else self.columns
+        return {name: self._some(values) for name, values in columns.items()}
 
     @property
     def groups(self) -> list[str] | None:
         """The subject of each sample, or None."""
-        groups = getattr(self.of, "groups", None)
+        groups = getattr(self.of, "groups", None) if self.subjects is None else self.subjects
         return None if groups is None else self._some(groups)
 
     def _some(self, values: Sequence[Any]) -> list[Any]:
@@ -248,7 +254,12 @@ class SomeViews:
         x, y = self.of.views(loaded, epoch, self.rows.to(index.device)[index])
         return x, y
 
+    def images(self, index: Tensor) -> Tensor:
+        """The samples ``index`` [B] without random changes, in the size and normalisation of the views."""
+        found: Tensor = self.of.still(self.load(index))
+        return found
+
     def fingerprint(self) -> str:
-        """Of the set and of the row numbers."""
-        content = f"{self.of.fingerprint()} {self.rows.tolist()}"
-        return hashlib.sha256(content.encode()).hexdigest()
+        """Of the set, the row numbers, and columns that it did not bring."""
+        parts = [self.of.fingerprint(), self.rows.tolist(), self.columns, self.subjects]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -28,6 +28,9 @@ class DataRecipe:
         image, label: columns of a data set of Hugging Face, arrays of a .npz file; label: also of texts.
         left, right: columns of a table of pairs of texts.
         metadata: columns of the meta-data that methods compare and probes predict, such as "age" and "sex".
+        metadata_file: a .csv or .tsv table of them for images, which bring none: row i is about image i of an
+            array or named set; of a folder, the row whose column "file" names it. A column of subjects keeps
+            their images together when a fifth is set apart.
         suffix, derivatives, space: which volumes of a BIDS tree.
         voxel_size: edge of a voxel in mm that volumes are resampled to.
         shape: voxels along each axis that volumes are resampled to.
@@ -46,6 +49,7 @@ class DataRecipe:
     left: str | None = None
     right: str | None = None
     metadata: tuple[str, ...] | None = None
+    metadata_file: str | None = None
     suffix: str | None = None
     derivatives: str | None = None
     space: str | None = None
@@ -57,14 +61,17 @@ class DataRecipe:
     def __post_init__(self) -> None:
         _fields.text("data.name", self.name)
         _fields.text("data.views", self.views)
-        texts = ("data_dir", "image", "label", "left", "right", "suffix", "derivatives", "space", "cache_dir")
-        for name in texts:
+        texts = ("data_dir", "image", "label", "left", "right", "metadata_file")
+        for name in (*texts, "suffix", "derivatives", "space", "cache_dir"):
             _fields.text(f"data.{name}", getattr(self, name), optional=True)
         _fields.text("data.part", self.part)
         _fields.optional("data.size", self.size)
         _fields.optional("data.split_seed", self.split_seed, at_least=0)
         _checks.whole("Recipe", "data.skip_bad", self.skip_bad, at_least=0)
         _fields.names("data.metadata", self.metadata, example='metadata = ["age"]')
+        if self.metadata_file is not None and self.name.startswith(("bids:", "volumes:")):
+            _fields.refuse("data.metadata_file", "be left out for volumes", "they have a table of their own",
+                           repr(self.metadata_file)[:80], "Leave it out")  # fmt: skip
         if self.voxel_size is not None:
             _checks.positive("Recipe", "data.voxel_size", self.voxel_size)
         if self.shape is not None:
@@ -268,12 +275,13 @@ class Recipe:
     def _check_metadata(self) -> None:
         columns, method = self.data.metadata, self.method
         if columns is None:
-            asks = ["name"] if method.conditional else []
-            asks += [name for name in ("kernel", "missing") if getattr(method, name) is not None]
-            if asks:
+            asks = [("method.name", method.name if method.conditional else None)]
+            asks += [(f"method.{name}", getattr(method, name)) for name in ("kernel", "missing")]
+            asks.append(("data.metadata_file", self.data.metadata_file))
+            got = [f"{name} = {value!r}" for name, value in asks if value is not None]
+            if got:
                 _fields.refuse(
-                    "data.metadata", "name columns", "the method compares them",
-                    f"none for method.{asks[0]} = {getattr(method, asks[0])!r}"[:80],
+                    "data.metadata", "name columns", "they are compared or probed", f"none for {got[0]}"[:80],
                     'Pass for instance metadata = ["age", "sex"] (--metadata age,sex)',
                 )  # fmt: skip
             return

@@ -219,11 +219,13 @@ def _spread(x: Tensor, y: Tensor, similarity: Similarity, own: Own) -> tuple[Ten
     lie close together.
     """
     centre = y.detach().mean(dim=0)
-    y_ND, x_nD = y - centre, (x - centre).double()
-    widened = torch.cat([y_ND, y_ND.square().sum(dim=1, keepdim=True)], dim=1)
-    sums, totals = (each.double() for each in kernel_sums(similarity, widened, own=own))
-    squares = totals * x_nD.square().sum(dim=1) + sums[:, -1]
-    rest = squares - 2 * (x_nD * sums[:, :-1]).sum(dim=1)
+    y_ND, x_nD = y - centre, x - centre
+    with full_precision(x.device):
+        widened = torch.cat([y_ND, y_ND.square().sum(dim=1, keepdim=True), y_ND.new_ones(len(y), 1)], dim=1)
+        sums = _KernelSums.apply(widened, similarity, own, False, None)  # type: ignore[no-untyped-call]
+        totals = sums[:, -1].detach().double()
+        squares = totals * x_nD.square().sum(dim=1, dtype=torch.float64) + sums[:, -2].double()
+        rest = squares - 2 * (x_nD * sums[:, :-2]).sum(dim=1, dtype=torch.float64)
     if y.dtype == torch.float32 and float(rest.detach().sum()) < _LOST * float(squares.detach().sum()):
         return _spread(x.double(), y.double(), similarity, own)
     return rest.clamp(min=0), totals

@@ -162,7 +162,8 @@ def conditional_distances(
         squared = squares - 2 * x_BD @ y_ND.T
         near = squared <= _NEAR * squares  # too near for products
         sums = (_power(squared.masked_fill(near, 0.0), alpha) * w).sum(dim=1)
-        for places in (near & (w > 0)).nonzero().split(max(1, _CHUNK // x_BD.shape[1])):
+        step = max(1, _CHUNK // x_BD.shape[1])
+        for places in torch.split((near & (w > 0)).nonzero(), step):
             i, j = places.T
             values = _power((x_BD[i] - y_ND[j]).square().sum(dim=1), alpha) * w[i, j]
             sums = sums.index_add(0, i, values)

@@ -81,7 +81,10 @@ def exponent_range(one: Widened, two: Widened | None = None) -> float:
 class Weighing(Protocol):
     """Weights of pairs, from 0 to about 1, tile by tile."""
 
-    diagonal: int  # j - i of a row with itself, which is left out
+    @property
+    def diagonal(self) -> int:
+        """j - i of a row with itself, which is left out."""
+        ...
 
     def weights(self, a: int, b: int, c: int, d: int) -> Tensor:
         """Weights [b - a, d - c] of the rows a:b with the columns c:d, a new tensor; 0 on the diagonal."""

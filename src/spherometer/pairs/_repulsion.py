@@ -30,7 +30,7 @@ from spherometer.pairs._tiles import full_precision, outside_graphs
 Repulsion = Literal["weighted", "threshold"]
 
 _RANGE = 600.0  # exp(-600) is a normal number in float64
-_BLOCK = 1 << 19  # pairs of a block of rows; sorting keeps about ten such matrices
+_BLOCK = 1 << 20  # pairs of a block of rows; sorting keeps about ten such matrices
 
 
 @dataclass(frozen=True)
@@ -43,31 +43,38 @@ class _Job:
 
     def values(self, x_BD: Tensor, y_MD: Tensor, scale: Tensor | float, at: int) -> Tensor:
         """Row losses [B] of the own rows from ``at`` on; plain differentiable torch."""
-        logits_BM = scale * (x_BD.double() @ y_MD.double().T)
-        apart_BM, itself_BM = self._apart(at, len(x_BD))
-        if self.kind == "weighted":
-            return torch.logsumexp((logits_BM * apart_BM).masked_fill(itself_BM, -math.inf), 1)
-        return _against_less_similar(logits_BM, apart_BM, (1 - apart_BM).masked_fill(itself_BM, 0.0))
-
-    def _apart(self, at: int, num: int) -> tuple[Tensor, Tensor]:
-        """1 - w [B, M], exactly 0 for the views of the row's own sample, and where a row meets itself."""
-        first = self.start + at
-        own = self.similarity.apart(first, first + num, 0, len(self.similarity)).double()
-        own.diagonal(first).fill_(0)
-        apart_BM = own.repeat(1, self.copies)
-        itself_BM = torch.zeros_like(apart_BM, dtype=torch.bool)
+        logits_BM = scale * (x_BD @ y_MD.T)
+        first, num = self.start + at, len(self.similarity)
+        apart_BN = self.similarity.apart(first, first + len(x_BD), 0, num).double()
+        apart_BN.diagonal(first).fill_(0)  # the views of the row's own sample
+        itself_BM = torch.zeros_like(logits_BM, dtype=torch.bool)
         if self.skip is not None:
             itself_BM.diagonal(self.skip + at).fill_(True)
-        return apart_BM, itself_BM
+        if self.kind == "threshold":
+            return _against_less_similar(logits_BM, apart_BN, itself_BM)
+        logits_BM = (logits_BM * apart_BN.repeat(1, self.copies)).masked_fill(itself_BM, -math.inf)
+        return torch.logsumexp(logits_BM, 1)
 
 
-def _against_less_similar(logits_BM: Tensor, apart_BM: Tensor, weights_BM: Tensor) -> Tensor:
+def _against_less_similar(logits_BM: Tensor, apart_BN: Tensor, itself_BM: Tensor) -> Tensor:
     """sum_k a_ik log(1 + sum_{j: w_ij < w_ik} exp(s_ij - s_ik)) for every row."""
-    sorted_BM, order_BM = apart_BM.sort(dim=1, descending=True)  # the least similar first
-    s_BM, w_BM = logits_BM.gather(1, order_BM), weights_BM.gather(1, order_BM)
+    (num, columns), copies = apart_BN.shape, logits_BM.shape[1] // apart_BN.shape[1]
+    sorted_BN, order_BN = apart_BN.sort(dim=1, descending=True)  # the least similar first
+    order_BCN = order_BN[:, None].expand(num, copies, columns)
+
+    def arranged(values_BM: Tensor) -> Tensor:
+        """By similarity, the views of a sample side by side."""
+        found_BCN = values_BM.view(num, copies, columns).gather(2, order_BCN)
+        return found_BCN.transpose(1, 2).reshape(num, copies * columns)
+
+    s_BM = arranged(logits_BM)
+    w_BM = arranged((1 - apart_BN).repeat(1, copies).masked_fill_(itself_BM, 0.0))
     running_BM = _running_log_sums(s_BM)
-    growing_BM = -sorted_BM  # where the candidates as similar as k begin: none of them is less similar
-    begin_BM = torch.searchsorted(growing_BM, growing_BM)
+    # where the samples as similar as k begin: none of them is less similar
+    places = torch.arange(1, columns, device=s_BM.device)
+    begin_BN = torch.zeros_like(order_BN)
+    begin_BN[:, 1:] = torch.where(sorted_BN[:, 1:] != sorted_BN[:, :-1], places, 0).cummax(dim=1).values
+    begin_BM = (begin_BN * copies).repeat_interleave(copies, dim=1)
     against_BM = running_BM.gather(1, (begin_BM - 1).clamp_(min=0))
     losses_BM = -functional.logsigmoid(s_BM - against_BM)
     losses_BM = losses_BM.masked_fill(begin_BM == 0, 0.0)  # nobody is less similar: a sum over nothing
@@ -158,8 +165,8 @@ def repelled_rows(
     Returns:
         float64 [n], differentiable in ``x``, ``y`` and ``scale`` (twice for at most 2^20 pairs).
 
-    Cost: n M D and, for "threshold", n M log M; memory for a block of rows of about 2^19 pairs.
+    Cost: n M D and, for "threshold", n M log M; memory for a block of rows of about 2^20 pairs.
     """
     job = _Job(kind, similarity, start, len(y) // len(similarity), skip)
     with full_precision(x.device):
-        return _RowLosses.apply(x, y, scale, job)  # type: ignore[no-any-return, no-untyped-call]
+        return _RowLosses.apply(x.double(), y.double(), scale, job)  # type: ignore[no-any-return, no-untyped-call]

@@ -169,14 +169,15 @@ def _refuse_gaps(table: Table, groups: Sequence[str] | None) -> None:
     for name, values in table.items():
         gaps = [row for row, value in enumerate(values) if is_missing(value)]
         if gaps:
-            first = ", ".join(str(row if groups is None else groups[row]) for row in gaps[:5])
+            who = list(dict.fromkeys(str(row if groups is None else groups[row]) for row in gaps))
+            first = ", ".join(who[:5]) + (", ..." if len(who) > 5 else "")
             _checks.refuse(
                 InputError,
                 "train",
                 f"data.metadata {name!r}",
                 "be there for every sample",
                 "missing values have no similarity",
-                f"{len(gaps)} of {len(values)} missing ({first}{', ...' if len(gaps) > 5 else ''})",
+                f"{len(gaps)} of {len(values)} missing ({first})",
                 'Complete the table, or pass method.missing = "drop" or "neutral"',
             )
 

@@ -64,7 +64,7 @@ def protocol(quick: bool, corpus: str = "") -> BrainProtocol:
 
     Bandwidths are in years, ``amount`` is the side of a voxel in mm.
     """
-    recipe = StudyRecipe(epochs=10 if quick else 25, batch_size=50, learning_rate=1e-2)
+    recipe = StudyRecipe(epochs=10 if quick else 25, batch_size=25, learning_rate=1e-2)
     widths = (5.0, 15.0) if quick else (2.0, 5.0, 10.0, 20.0)
     sizes = (100, 60, 100) if quick else (200, 100, 200)
     draws = 5 if quick else 10

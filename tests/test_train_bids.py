@@ -84,7 +84,7 @@ def tree(tmp_path_factory) -> Path:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SPHEROMETER_DATA", str(tmp_path / "cache"))
     (tmp_path / "recipe.toml").write_text(RECIPE)
     return tmp_path
 
@@ -169,6 +169,16 @@ def test_other_losses(here, tree, loss):
     assert train(tree, "--loss", loss) == 0
     assert {"conditional_alignment", "conditional_uniformity"} <= set(results()["metrics"]["values"])
     assert results()["recipe"]["method"]["name"] == loss.replace("-", "_")
+
+
+def test_rules_look_at_those_who_are_trained_on(here, tree):
+    where = ["--recipe", "recipe.toml", "--data", f"bids:{tree}", "--out", "out", "--steps", "1"]
+    rest = ["--metadata", "age,sex", "--loss", "y-aware", "--batch-size", "8", "--device", "cpu"]
+    assert main(["train", *where, *rest]) == 0
+    ages = torch.tensor(open_data(f"bids:{tree}", metadata=("age",)).metadata["age"], dtype=torch.float64)
+    distances = torch.pdist(ages[:, None])
+    kernel = results()["metadata"]["kernel"]["columns"]["age"]
+    assert (kernel["bandwidth"], kernel["rule"]) == (float(distances[distances > 0].median()), "median")
 
 
 def test_another_table_is_another_run(here, tree, capsys):

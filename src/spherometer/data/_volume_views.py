@@ -141,8 +141,8 @@ class VolumeChanges:
         steps = torch.arange(-radius, radius + 1, dtype=torch.float64, device=out.device)
         taps = torch.exp(-0.5 * (steps / sigma[:, None]).square())
         total = torch.zeros_like(sigma)
-        for tap in taps.unbind(dim=1):  # a reduction would add up another way for one row than for several
-            total += tap
+        for part in taps.unbind(dim=1):  # a reduction would add up another way for one row than for several
+            total += part
         taps = (taps / total[:, None]).to(out.dtype)
         some = out[rows]
         for axis in (2, 3, 4):

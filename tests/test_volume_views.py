@@ -153,6 +153,16 @@ def test_noise_has_the_strength_that_was_drawn(monkeypatch):
     assert torch.corrcoef(rows).fill_diagonal_(0).abs().max() < 6 / math.sqrt(8000)  # none twice
 
 
+def test_the_strength_of_the_noise_is_uniform_in_its_range(monkeypatch):
+    only(monkeypatch, "noise")
+    index = torch.arange(300)
+    seen = VolumeChanges("all").view(torch.zeros(300, 1, 8, 8, 8), Draws(2), index)
+    drawn = 0.05 + 0.45 * Draws(2).uniform(index, 14)[:, 8]
+    found = seen.flatten(1).double().std(dim=1)
+    assert float((found / drawn - 1).abs().max()) < 5 / math.sqrt(2 * 512)
+    assert stats.kstest(drawn.numpy(), "uniform", (0.05, 0.45)).pvalue > 1e-3
+
+
 def test_a_cutout_is_one_box_of_a_quarter(monkeypatch):
     only(monkeypatch, "cutout")
     x = volumes(20).abs() + 1

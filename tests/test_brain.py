@@ -255,7 +255,6 @@ class TestTree:
         assert len(list(place.rglob("*.nii.gz"))) == 2
         assert [each.name for each in tmp_path.iterdir()] == ["tree"]
 
-
     def test_training_data_are_opened_from_it(self, brains, tmp_path):
         place = brains.write_bids(tmp_path / "tree")
         cache = tmp_path / "cache"

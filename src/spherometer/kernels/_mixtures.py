@@ -58,7 +58,7 @@ class Mixture(Kernel):
 
     def fit(self, metadata: Any) -> Self:
         encoded = self.encode(metadata, f"{type(self).__name__}.fit")
-        parts = zip(self.columns.items(), encoded.split(1, dim=1), strict=True)
+        parts = zip(self.columns.items(), torch.split(encoded, 1, dim=1), strict=True)
         return self._with({name: each.fit_values(values, name) for (name, each), values in parts})
 
     def scaled(self, factor: float) -> Self:
@@ -95,7 +95,7 @@ class Mixture(Kernel):
                     "Pass a mapping column -> values, or kernel.encode(table)",
                 )  # fmt: skip
             return found
-        parts = []
+        parts: list[Tensor] = []
         for name, each in self.columns.items():
             values = numbers(function, name, column(function, metadata, name), codes=each.categorical)
             if values.shape[1] != 1 or (parts and len(values) != len(parts[0])):

@@ -34,7 +34,7 @@ def bandwidth_by(rule: Rule, values: Tensor, function: str, name: str) -> float:
     num, width = values.shape
     spread = float(values.var(dim=0, correction=1).mean().sqrt())
     factor = num if rule == "scott" else num * (width + 2) / 4
-    return spread * float(factor) ** (-1 / (width + 4))
+    return float(spread * float(factor) ** (-1 / (width + 4)))
 
 
 def _median(values: Tensor) -> float:

@@ -6,6 +6,7 @@ Shapes: N samples, C columns; n, m rows of a tile.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -46,8 +47,9 @@ class Mixture(Kernel):
         self.columns: dict[str, Single] = {str(label): each for label, each in columns.items()}
         self.missing = missing
 
+    @abstractmethod
     def _with(self, columns: dict[str, Single], missing: Missing | None = None) -> Self:
-        raise NotImplementedError
+        """The same mixture of other kernels."""
 
     def with_missing(self, missing: Missing) -> Self:
         return self._with(self.columns, missing)
@@ -71,8 +73,9 @@ class Mixture(Kernel):
             "missing": self.missing,
         }
 
+    @abstractmethod
     def _kind(self) -> str:
-        raise NotImplementedError
+        """Its name in results."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mixture) and self.to_dict() == other.to_dict()

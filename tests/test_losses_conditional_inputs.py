@@ -256,8 +256,10 @@ ERRORS = [
     (
         lambda: YAwareInfoNCELoss(Gaussian()),
         UndefinedError,
-        "YAwareInfoNCELoss: kernel must have numbers as bandwidths, because a rule that looked at one batch "
-        "after the other would compare with another kernel each time. Got gaussian kernel, bandwidth median. "
+        "YAwareInfoNCELoss: kernel must have numbers as bandwidths, because a rule that looked at one "
+        "batch "
+        "after the other would compare with another kernel each time. Got gaussian kernel, bandwidth "
+        "median. "
         "Pass kernel.fit(metadata), fitted on the whole set.",
     ),
     (
@@ -299,14 +301,17 @@ ERRORS = [
     (
         lambda: YAwareInfoNCELoss({"age": Gaussian(5.0)})(Z, Z, {"ages": AGE}),
         InputError,
-        "YAwareInfoNCELoss: metadata must have the column 'age', because the kernel compares its values. Got "
+        "YAwareInfoNCELoss: metadata must have the column 'age', because the kernel compares its values. "
+        "Got "
         "columns 'ages'. Did you mean 'ages'.",
     ),
     (
         lambda: YAwareInfoNCELoss(Gaussian(5.0))(Z, Z, torch.tensor([20.0, math.nan, 40.0])),
         InputError,
-        "YAwareInfoNCELoss: metadata must be there for every row, because missing values have no similarity. "
-        "Got 1 of 3 rows with a missing entry, the first is row 1. Remove those rows, or pass a kernel with "
+        "YAwareInfoNCELoss: metadata must be there for every row, because missing values have no "
+        "similarity. "
+        "Got 1 of 3 rows with a missing entry, the first is row 1. Remove those rows, or pass a kernel "
+        "with "
         'missing="neutral" or missing="drop".',
     ),
     (
@@ -314,7 +319,8 @@ ERRORS = [
             Z, Z, torch.tensor([20.0, math.nan, math.nan])
         ),
         UndefinedError,
-        "YAwareInfoNCELoss: z1 must have at least 2 rows, because the quantity is a mean over pairs of rows. "
+        "YAwareInfoNCELoss: z1 must have at least 2 rows, because the quantity is a mean over pairs of "
+        "rows. "
         "Got 1 row. Pass the whole set at once.",
     ),
     (
@@ -327,25 +333,29 @@ ERRORS = [
         lambda: ConditionalAlignUniformLoss(Gaussian(5.0), 1.0, global_uniform_weight=-1.0),
         InputError,
         "ConditionalAlignUniformLoss: global_uniform_weight must be a finite number of at least 0, because "
-        "it weights a term that is to be made small. Got -1.0. Pass for instance global_uniform_weight=1.0.",
+        "it weights a term that is to be made small. Got -1.0. Pass for instance "
+        "global_uniform_weight=1.0.",
     ),
     (
         lambda: ConditionalAlignUniformLoss(Gaussian(5.0), form="selfnorm"),
         InputError,
-        "ConditionalAlignUniformLoss: form must be one of 'normalized', 'mean', 'threshold', because nothing "
+        "ConditionalAlignUniformLoss: form must be one of 'normalized', 'mean', 'threshold', because "
+        "nothing "
         "else is defined. Got 'selfnorm'. Pass form='normalized'.",
     ),
     (
         lambda: ConditionalAlignUniformLoss(Gaussian(5.0), threshold=0.5),
         InputError,
-        'ConditionalAlignUniformLoss: threshold must be left out unless form="threshold", because the other '
-        "forms weight pairs by 1 - similarity. Got 0.5 with form='normalized'. Pass form=\"threshold\".",
+        "ConditionalAlignUniformLoss: threshold must be left out with form='normalized', because its "
+        "weights are "
+        '1 - w. Got 0.5. Pass form="threshold".',
     ),
     (
         lambda: ConditionalAlignUniformLoss(Gaussian(5.0), form="threshold", threshold=2.0),
         InputError,
-        "ConditionalAlignUniformLoss: threshold must be greater than 0 and at most 1, because pairs whose "
-        "similarity is below it repel each other. Got 2.0. Pass for instance threshold=0.5.",
+        "ConditionalAlignUniformLoss: threshold must lie in (0, 1], because similarities do. Got 2.0. "
+        "Pass for "
+        "instance threshold=0.5.",
     ),
     (
         lambda: losses.conditional_align_uniform_loss(Z, Z, AGE, kernel=Gaussian(5.0), alpha=0.5),
@@ -356,7 +366,8 @@ ERRORS = [
     (
         lambda: DecoupledUniformityLoss()(Z, Z, AGE),
         InputError,
-        "DecoupledUniformityLoss: metadata must be left out without a kernel, because nothing would compare "
+        "DecoupledUniformityLoss: metadata must be left out without a kernel, because nothing would "
+        "compare "
         "them. Got meta-data and kernel=None. Pass for instance "
         "kernel=spherometer.kernels.kernel_for(metadata).",
     ),
@@ -384,8 +395,10 @@ def test_too_many_rows_for_centroids(monkeypatch):
     with pytest.raises(UndefinedError) as caught:
         DecoupledUniformityLoss(kernel=Gaussian(5.0))(Z, Z, AGE)
     assert str(caught.value) == (
-        "DecoupledUniformityLoss: z1 must have at most 2 rows when there is a kernel, because the means are "
-        "estimated through the matrix of all similarities, in O(N^3). Got 3 rows. Use smaller batches, or no "
+        "DecoupledUniformityLoss: z1 must have at most 2 rows when there is a kernel, because the means "
+        "are "
+        "estimated through the matrix of all similarities, in O(N^3). Got 3 rows. Use smaller batches, or "
+        "no "
         "kernel."
     )
     DecoupledUniformityLoss()(Z, Z)

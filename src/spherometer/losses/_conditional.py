@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spherometer import _checks, pairs
-from spherometer.errors import InputError
 from spherometer.kernels import Kernel
 from spherometer.losses import _metadata, _ranks, _views
 from spherometer.losses._align_uniform import _alignment, _uniformity
 from spherometer.losses._metadata import own_rows
 from spherometer.losses._ranks import Gather, Rows
-
-Form = Literal["normalized", "mean", "threshold"]
+from spherometer.metrics._conditional import Form, checked_form
 
 _NAMES = ("align_weight", "uniform_weight", "instance_align_weight", "global_uniform_weight")
 
@@ -46,21 +44,7 @@ def _check(function: str, settings: _Settings) -> None:
     _views.check_weights(function, "the four weights", settings.weights)
     _checks.positive(function, "alpha", settings.alpha, at_least=1)
     _views.check_number(function, "t", settings.t)
-    _checks.one_of(function, "form", settings.form, ("normalized", "mean", "threshold"))
-    threshold = settings.threshold
-    if threshold is not None and settings.form != "threshold":
-        _checks.refuse(
-            InputError, function, "threshold", 'be left out unless form="threshold"',
-            "the other forms weight pairs by 1 - similarity", f"{threshold!r} with form={settings.form!r}",
-            'Pass form="threshold"',
-        )  # fmt: skip
-    usable = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-    if threshold is not None and not (usable and 0 < threshold <= 1):
-        _checks.refuse(
-            InputError, function, "threshold", "be greater than 0 and at most 1",
-            "pairs whose similarity is below it repel each other", repr(threshold)[:80],
-            "Pass for instance threshold=0.5",
-        )  # fmt: skip
+    checked_form(function, settings.form, settings.threshold)
 
 
 def _conditional_alignment(rows: Rows, similarity: pairs.Similarity, alpha: float) -> Tensor:
@@ -73,9 +57,7 @@ def _conditional_uniformity(
     function: str, rows: Rows, similarity: pairs.Similarity, settings: _Settings
 ) -> Tensor:
     """Mean over views of the log of the mean potential of dissimilar samples, float64."""
-    threshold = settings.threshold
-    if settings.form == "threshold" and threshold is None:
-        threshold = 0.5
+    threshold = checked_form(function, settings.form, settings.threshold)
     found = [
         pairs.conditional_potential(view, settings.t, similarity, threshold=threshold, own=own_rows(rows))
         for view in rows.every.unbind()

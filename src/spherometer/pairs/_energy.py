@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from spherometer.pairs import _dense, _second
+from spherometer.pairs._distances import left_of, widened
 from spherometer.pairs._gaussian import refuse_few
 from spherometer.pairs._tiles import accumulator, full_precision, outside_graphs, spans, tile_for
 
@@ -62,24 +63,7 @@ class _Rows:
 
     def wide(self, a: int, b: int) -> Tensor:
         """Rows a:b centred in float64 and widened, [x, 1, |x|^2]."""
-        return _widened(self.given[a:b].double(), self.centre)
-
-
-def _widened(x: Tensor, centre: Tensor) -> Tensor:
-    n, d = x.shape
-    z = x.new_empty(n, d + 2)
-    rows = torch.sub(x, centre.to(x.dtype), out=z[:, :d])
-    z[:, d] = 1
-    z[:, d + 1] = rows.square().sum(dim=1)
-    return z
-
-
-def _left(z: Tensor) -> Tensor:
-    """The other factor, [-2 x, |x|^2, 1]."""
-    out = z * -2
-    out[:, -2] = z[:, -1]
-    out[:, -1] = 1
-    return out
+        return widened(self.given[a:b].double(), self.centre)
 
 
 class _Walk:
@@ -98,12 +82,12 @@ class _Walk:
         last, left = -1, one.z
         for a, b, c, d in spans(len(one.z), len(two.z), tile, self.symmetric):
             if a != last:
-                last, left = a, _left(one.z[a:b])
+                last, left = a, left_of(one.z[a:b])
             rows, right = one.z[a:b], two.z[c:d]
             squared, near = self._distances(left, rows, right, a, c)
             if squared is None:  # float32 is too coarse
                 rows, right = one.wide(a, b), two.wide(c, d)
-                squared, near = self._distances(_left(rows), rows, right, a, c)
+                squared, near = self._distances(left_of(rows), rows, right, a, c)
             assert squared is not None
             self._add(squared, near, rows, right, (a, b, c, d))
 
@@ -219,8 +203,8 @@ def _sum(
     num = sum(len(side) for side in sides)
     centre = torch.stack([side.sum(dim=0, dtype=torch.float64) for side in sides]).sum(dim=0) / max(num, 1)
     centre = centre.to(x.dtype).double()  # the same shift in both precisions
-    one = _Rows(x, centre, _widened(x, centre))
-    two = one if y is None else _Rows(y, centre, _widened(y, centre))
+    one = _Rows(x, centre, widened(x, centre))
+    two = one if y is None else _Rows(y, centre, widened(y, centre))
     walk = _Walk(one, two, setting, y is None)
     if wanted[0]:
         walk.across = accumulator(centre, x.shape[1] + 1, len(x))

@@ -13,10 +13,10 @@ LAYERS = {
     0: {"errors", "_checks", "rows", "_version"},
     1: {"sphere", "kernels", "_groups"},
     2: {"pairs"},
-    2.5: {"_curve"},  # a record that results carry
+    2.5: {"_curve", "_density"},  # a record that results carry
     3: {"metrics", "_results", "_citation"},
     4: {"losses", "_relation", "_selection", "_alarms", "_readings", "_conditional"},
-    4.5: {"_bandwidth_curve"},  # a part of measure
+    4.5: {"_bandwidth_curve", "_local_density"},  # a part of measure
     5: {"_measure", "_compare", "_select", "_monitor"},
     6: {"stores", "probes", "plots"},
     6.5: {"data"},  # training sets may lie in the files that stores read
@@ -29,7 +29,7 @@ LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 HEAVY = (
     "scipy sklearn matplotlib pandas pyarrow optuna kornia accelerate typer rich jinja2 safetensors pooch "
     "PIL datasets transformers sentence_transformers lightning torchmetrics timm "
-    "nibabel nilearn monai"
+    "nibabel nilearn monai faiss openTSNE"
 )
 
 

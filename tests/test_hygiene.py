@@ -12,7 +12,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 LAYERS = {
     0: {"errors", "_checks", "rows", "_version"},
     1: {"sphere", "kernels", "_groups"},
-    2: {"pairs"},
+    2: {"pairs", "correspondence"},
     2.5: {"_curve", "_density"},  # a record that results carry
     3: {"metrics", "_results", "_citation"},
     4: {"losses", "_relation", "_selection", "_alarms", "_readings", "_conditional"},

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from spherometer import _checks
+from spherometer.correspondence import ViewGeometry
 from spherometer.data import _colour, _crops
 from spherometer.data._draws import Draws
 from spherometer.errors import InputError, ShapeError
@@ -173,17 +174,36 @@ class Augmentation:
         fix = "Convert stored images with .float() / 255, or choose views without mean and std"
         _checks.refuse(ShapeError, "Augmentation", "images", must, because, got, fix)
 
-    def _moved(self, images: Tensor, numbers: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        size = self.size or (height, width)
+    def geometry(self, draws: Draws, index: Tensor, image_size: tuple[int, int]) -> ViewGeometry:
+        """Where :meth:`view` of images of ``image_size``, the rows ``index`` [B] of the set, lies in them."""
+        numbers = draws.uniform(index, _NUM_SLOTS)
+        size = self.size or image_size
+        boxes, mirrored, angle = self._place(numbers, image_size, size)
+        if boxes is None:
+            boxes = numbers.new_tensor(_crops.resized_box(*image_size, size)).expand(len(index), 4)
+        return ViewGeometry.from_boxes(boxes, mirrored=mirrored, angle=angle)
+
+    def _place(
+        self, numbers: Tensor, image_size: tuple[int, int], size: tuple[int, int]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The boxes that views show, which are mirrored, and their angles; no box: nothing is drawn."""
+        height, width = image_size
         if self.scale is None and not self.flip and not self.rotation:
-            return images if size == (height, width) else _crops.resized(images, size)
+            return None, None, None
         if self.scale is None:
-            boxes = numbers.new_tensor(_crops.central_box(height, width, size)).expand(len(images), 4)
+            boxes = numbers.new_tensor(_crops.central_box(height, width, size)).expand(len(numbers), 4)
         else:
             boxes = _crops.crop_boxes(numbers[:, _CROP:_FLIP], height, width, self.scale, self.ratio)
         mirrored = numbers[:, _FLIP] < self.flip if self.flip else None
         angle = math.radians(self.rotation) * (2 * numbers[:, _ANGLE] - 1) if self.rotation else None
+        return boxes, mirrored, angle
+
+    def _moved(self, images: Tensor, numbers: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        size = self.size or (height, width)
+        boxes, mirrored, angle = self._place(numbers, (height, width), size)
+        if boxes is None:
+            return images if size == (height, width) else _crops.resized(images, size)
         outside = "zeros" if self.rotation else "border"
         return _crops.sample_boxes(images, boxes, size, mirrored=mirrored, angle=angle, outside=outside)
 

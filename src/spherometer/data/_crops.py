@@ -121,9 +121,14 @@ def central_box(height: int, width: int, size: tuple[int, int]) -> tuple[float, 
     return (width - wide) / 2, (height - tall) / 2, wide, tall
 
 
+def resized_box(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The same in whole pixels, of at least one."""
+    left, top, wide, tall = (round(part) for part in central_box(height, width, size))
+    return left, top, min(max(1, wide), width - left), min(max(1, tall), height - top)
+
+
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     """The largest central box with the ratio of ``size``, resized to it with antialiasing."""
-    height, width = images.shape[-2:]
-    left, top, wide, tall = (round(part) for part in central_box(height, width, size))
-    box = images[..., top : top + max(1, tall), left : left + max(1, wide)]
+    left, top, wide, tall = resized_box(images.shape[-2], images.shape[-1], size)
+    box = images[..., top : top + tall, left : left + wide]
     return F.interpolate(box, size=size, mode="bilinear", align_corners=False, antialias=True)

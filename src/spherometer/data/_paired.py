@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from spherometer.correspondence import ViewGeometry
 from spherometer.data._draws import Draws
 from spherometer.data._source import LabelledImages, as_float, digest
 
@@ -20,6 +21,7 @@ class Changes(Protocol):
     def view(self, images: Tensor, draws: Draws, index: Tensor) -> Tensor: ...
     def still(self, images: Tensor) -> Tensor: ...
     def settings(self) -> dict[str, Any]: ...
+    def geometry(self, draws: Draws, index: Tensor, image_size: Any) -> ViewGeometry: ...
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,12 @@ class ImageViews:
     def view(self, epoch: int, index: Tensor, view: int) -> Tensor:
         """One view (0, 1, ...) of the images ``index`` [B] in ``epoch``."""
         return self.changes.view(as_float(self.load(index)), Draws(self.seed, epoch, view), index)
+
+    def geometry(self, epoch: int, index: Tensor) -> tuple[ViewGeometry, ViewGeometry]:
+        """Where both views of the images ``index`` [B] in ``epoch`` lie in their images."""
+        size = tuple(self.images.of.shape[1:])
+        first, second = (self.changes.geometry(Draws(self.seed, epoch, v), index, size) for v in (0, 1))
+        return first, second
 
     def still(self, loaded: Tensor) -> Tensor:
         """``loaded`` without random changes, in the size and normalisation of the views."""

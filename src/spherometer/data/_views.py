@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spherometer import _checks
-from spherometer.data._crops import resized
+from spherometer.correspondence import ViewGeometry
+from spherometer.data._crops import resized, resized_box
 from spherometer.data._draws import Draws
 from spherometer.data._source import check_index, content_hash, digest
 from spherometer.errors import ShapeError
@@ -106,6 +107,12 @@ class DigitViews:
         """``loaded`` as it is: nothing is changed that is not drawn."""
         return self.changes.still(loaded)
 
+    def geometry(self, epoch: int, index: Tensor) -> tuple[ViewGeometry, ViewGeometry]:
+        """Where both views of the images ``index`` [B] in ``epoch`` lie in them."""
+        size = self.images.shape[-2], self.images.shape[-1]
+        first, second = (self.changes.geometry(Draws(self.seed, epoch, v), index, size) for v in (0, 1))
+        return first, second
+
     def fingerprint(self) -> str:
         """Of pixels, labels, seed and settings."""
         return digest(
@@ -148,13 +155,28 @@ class DigitChanges:
         shape = (-1, 1, 1, 1)
         return images * contrast.to(images).view(shape) + brightness.to(images).view(shape) + noise
 
-    def _moved(self, images: Tensor, scalars: Tensor) -> Tensor:
+    def geometry(self, draws: Draws, index: Tensor, image_size: tuple[int, int]) -> ViewGeometry:
+        """Where :meth:`view` of images of ``image_size``, the rows ``index`` [B] of the set, lies in them."""
+        matrix = self._matrix(2 * draws.uniform(index, _NUM_SCALARS) - 1).double()
+        box = resized_box(*image_size, self.size or image_size)
+        # axes in the order of the tensor, the image's in pixels of the box that is resized to the view
+        down, across = matrix[:, [1, 0]][:, :, [1, 0, 2]].unbind(dim=1)
+        rows = []
+        for row, start, side in ((down, box[1], box[3]), (across, box[0], box[2])):
+            moved = row * (side / 2)
+            rows.append(torch.cat([moved[:, :2], moved[:, 2:] + start + side / 2], dim=1))
+        return ViewGeometry(torch.stack(rows, dim=1))
+
+    def _matrix(self, scalars: Tensor) -> Tensor:
+        """[B, 2, 3]: across and down in the image, from across and down in the view, both from -1 to 1."""
         angle = math.radians(self.rotation) * scalars[:, 0]
         size = torch.exp(math.log1p(self.scale) * scalars[:, 1])  # as often larger as smaller
         cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
         shift = 2 * self.translation * scalars[:, 2:4]  # grid coordinates run from -1 to 1
-        matrix = torch.stack(
+        return torch.stack(
             [torch.stack([cos, -sin, shift[:, 0]], dim=1), torch.stack([sin, cos, shift[:, 1]], dim=1)], dim=1
         )
-        grid = F.affine_grid(matrix.to(images), list(images.shape), align_corners=False)
+
+    def _moved(self, images: Tensor, scalars: Tensor) -> Tensor:
+        grid = F.affine_grid(self._matrix(scalars).to(images), list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

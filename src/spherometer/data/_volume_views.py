@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spherometer import _checks
+from spherometer.correspondence import ViewGeometry
 from spherometer.data._draws import Draws
 from spherometer.errors import InputError, ShapeError
 
@@ -109,6 +110,26 @@ class VolumeChanges:
         self._noisy(out, _drawn(numbers, _NOISE, noise), numbers[:, _NOISE + 1 : _CUTOUT])
         self._cut(out, _drawn(numbers, _CUTOUT, cutout), numbers[:, _CUTOUT + 1 :])
         return out
+
+    def geometry(self, draws: Draws, index: Tensor, image_size: tuple[int, int, int]) -> ViewGeometry:
+        """Where :meth:`view` of volumes of ``image_size``, rows ``index`` [B] of a set, lies in them."""
+        whole = ViewGeometry.whole(len(index), image_size)
+        if self.preset == "none":
+            return whole
+        numbers = draws.uniform(index, _NUM_SLOTS).double()
+        flip, crop, *_ = _CHANCES[self.preset]
+        size = torch.ones(len(index), 3, dtype=torch.float64)
+        centre = torch.zeros_like(size)
+        if self.crop < 1:
+            rows = _drawn(numbers, _CROP, crop)
+            size[rows] = self.crop
+            centre[rows] = (2 * numbers[rows, _CROP + 1 : _BLUR] - 1) * (1 - self.crop)
+        for part in (size, centre):  # the volume is mirrored before it is cropped
+            part[_drawn(numbers, _FLIP, flip), 0] *= -1
+        half = whole.matrix[..., -1]
+        return ViewGeometry(
+            torch.cat([torch.diag_embed(size * half), (half * (centre + 1))[..., None]], dim=2)
+        )
 
     @staticmethod
     def _flipped(out: Tensor, rows: Tensor) -> None:

@@ -89,7 +89,10 @@ class FlowField:
         sides = view.new_tensor([float(side) for side in size])
         pixels = (view + 1) / 2 * sides
         index = [pixels[:, axis].floor().long().clamp(0, side - 1) for axis, side in enumerate(size)]
-        moved = self.displacement[(slice(None), slice(None), *index)].to(view).mT + pixels  # [B, S, K]
+        flat = torch.zeros_like(index[0])
+        for part, side in zip(index, size, strict=True):
+            flat = flat * side + part
+        moved = self.displacement.flatten(2)[:, :, flat].to(view).mT + pixels  # [B, S, K]
         moved = torch.where(torch.isfinite(moved).all(dim=-1, keepdim=True), moved, torch.nan)
         target = view.new_tensor([float(side) for side in self.target or size])
         return moved / target * 2 - 1

@@ -95,12 +95,13 @@ class ViewGeometry:
     def positions(self, view: Tensor) -> Tensor:
         """Image coordinates [B, S, K] of points given in view coordinates, [S, K] or [B, S, K]."""
         scale, shift = self.matrix[..., :-1], self.matrix[..., -1]
-        return view.to(scale) @ scale.mT + shift[:, None]
+        return torch.matmul(view.to(scale), scale.mT) + shift[:, None]
 
     def in_view(self, image: Tensor) -> Tensor:
         """View coordinates [B, S, K] of points [B, S, K] given in image coordinates."""
         scale, shift = self.matrix[..., :-1], self.matrix[..., -1]
-        return torch.linalg.solve(scale, (image.to(scale) - shift[:, None]).mT).mT
+        found: Tensor = torch.linalg.solve(scale, (image.to(scale) - shift[:, None]).mT).mT
+        return found
 
     def centres(self, grid: Sequence[int]) -> Tensor:
         """Image coordinates [B, S, K] of the centres of the cells of a map, in the order of ``flatten``."""
@@ -109,7 +110,8 @@ class ViewGeometry:
     def diagonals(self, grid: Sequence[int]) -> Tensor:
         """Length [B] of the diagonal of a cell of a map, in pixels."""
         sides = torch.linalg.vector_norm(self.matrix[..., :-1], dim=1) * 2
-        return torch.linalg.vector_norm(sides / sides.new_tensor([float(side) for side in grid]), dim=1)
+        cells: Tensor = sides / sides.new_tensor([float(side) for side in grid])
+        return cells.square().sum(dim=1).sqrt()
 
 
 def cell_centres(grid: Sequence[int], device: torch.device) -> Tensor:

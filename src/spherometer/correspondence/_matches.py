@@ -46,5 +46,5 @@ class Matches:
 
     def to(self, device: torch.device) -> Matches:
         """The same on another device."""
-        parts = (part.to(device) for part in (self.image, self.first, self.second))
-        return Matches(*parts, self.num_images)
+        image, first, second = (part.to(device) for part in (self.image, self.first, self.second))
+        return Matches(image, first, second, self.num_images)

@@ -41,7 +41,8 @@ def train(
         typer.Option(
             metavar="NAME",
             help="align_uniform, info_nce, nt_xent, sup_con, decoupled_uniformity, hyperspherical_energy, "
-            "y-aware, conditional-align-uniform, supervised [default: align_uniform].",
+            "y-aware, conditional-align-uniform, dense-info-nce, dense-align-uniform, supervised "
+            "[default: align_uniform].",
         ),
     ] = None,
     metadata: Annotated[
@@ -80,6 +81,13 @@ def train(
     ] = None,
     t: Annotated[float | None, typer.Option("--t", help="Of uniformity [default: 2].")] = None,
     alpha: Annotated[float | None, typer.Option(help="Power of the alignment [default: 2].")] = None,
+    matching: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="Of the dense losses: geometric, similarity, index, random."),
+    ] = None,
+    dense_weight: Annotated[
+        float | None, typer.Option(help="Share of the cells in a dense loss [default: 0.5].")
+    ] = None,
     queue: Annotated[int | None, typer.Option(help="Keys of a momentum encoder that are kept.")] = None,
     momentum: Annotated[float | None, typer.Option(help="Of the momentum encoder, such as 0.99.")] = None,
     cached_batch: Annotated[
@@ -130,6 +138,8 @@ def train(
         ("method", "uniform_weight"): uniform_weight,
         ("method", "t"): t,
         ("method", "alpha"): alpha,
+        ("method", "matching"): matching,
+        ("method", "dense_weight"): dense_weight,
         ("method", "queue"): queue,
         ("method", "momentum"): momentum,
         ("optimizer", "name"): optimizer,

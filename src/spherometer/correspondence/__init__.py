@@ -3,4 +3,5 @@
 from spherometer.correspondence._flow import FlowField as FlowField
 from spherometer.correspondence._geometry import ViewGeometry as ViewGeometry
 from spherometer.correspondence._matches import Matches as Matches
+from spherometer.correspondence._matching import RULES as RULES
 from spherometer.correspondence._matching import match_cells as match_cells

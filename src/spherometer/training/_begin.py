@@ -10,6 +10,7 @@ import torch
 from spherometer import _checks, data
 from spherometer.data import Parts
 from spherometer.errors import InputError
+from spherometer.training._dense_encoder import DenseEncoder
 from spherometer.training._encoder import Encoder
 from spherometer.training._encoders import build_encoder
 from spherometer.training._loop import PairedViews, check_enough
@@ -155,6 +156,22 @@ def _described(recipe: Recipe, views: PairedViews, parts: Parts) -> dict[str, st
     return kinds
 
 
+def check_places(recipe: Recipe, views: PairedViews) -> None:
+    """Refuse a dense method that compares places with views that do not say where they lie."""
+    if recipe.method.dense and (recipe.method.matching or "geometric") == "geometric":
+        if callable(getattr(views, "geometry", None)):
+            return
+        _checks.refuse(
+            InputError,
+            "train",
+            "method.matching",
+            'be "similarity", "index" or "random" for these data',
+            "their views do not say where they lie in their images",
+            f"{recipe.data.name!r} with matching = 'geometric'",
+            'Pass for instance matching = "similarity"',
+        )
+
+
 def start_encoder(recipe: Recipe, views: PairedViews) -> Encoder:
     """The untrained encoder of a recipe, made for these data.
 
@@ -178,4 +195,6 @@ def start_encoder(recipe: Recipe, views: PairedViews) -> Encoder:
     name = usual if wanted.name == "auto" else wanted.name
     encoder = build_encoder(name, dim=wanted.dim, seed=recipe.run.seed, **options)
     encoder.prepare(sample)
-    return encoder
+    if not recipe.method.dense:
+        return encoder
+    return DenseEncoder(encoder, dense_dim=recipe.method.dense_dim or 128, seed=recipe.run.seed)

@@ -37,6 +37,7 @@ class Feed:
         workers: processes that read ahead; the views themselves are always made here, on the device.
         seed: for torch's own bookkeeping of the workers; no sample depends on it.
         metadata: [N, K] of all samples; batches bring their rows.
+        geometric: batches bring the geometry of their views.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class Feed:
         workers: int = 0,
         seed: int = 0,
         metadata: Tensor | None = None,
+        geometric: bool = False,
     ) -> None:
         self._views = views
+        self._geometric = geometric
         self._metadata = metadata
         self._machine = machine
         self._workers = workers
@@ -91,7 +94,8 @@ class Feed:
             None if rows is None else rows[index.to(rows.device)].to(device)
             for rows in (labels, self._metadata)
         )
-        return Batch(x.to(device), y.to(device), index, *given)
+        geometry = self._views.geometry(epoch, index) if self._geometric else None
+        return Batch(x.to(device), y.to(device), index, *given, geometry=geometry)
 
 
 def _moved(loaded: Any, device: torch.device) -> Any:

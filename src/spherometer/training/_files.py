@@ -14,10 +14,12 @@ from torch import nn
 from spherometer import _checks
 from spherometer.errors import InputError
 from spherometer.stores import write_file
+from spherometer.training._dense_encoder import DenseEncoder
 from spherometer.training._encoder import Encoder
 from spherometer.training._encoders import KINDS
 from spherometer.training._external import WrappedEncoder, wrap_encoder
 
+_KINDS: dict[str, type[Encoder]] = {**KINDS, DenseEncoder.kind: DenseEncoder}
 _FORMAT = "spherometer.encoder/1"
 _OLD_NAMES = {"ConvEncoder": "conv"}
 _WRAPPED = WrappedEncoder.kind
@@ -60,12 +62,12 @@ def load_encoder(path: Path | str, *, module: nn.Module | None = None) -> tuple[
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("spherometer", "{}"))
             kind = _OLD_NAMES.get(header.get("architecture"), header.get("architecture"))
-            if header.get("format") != _FORMAT or kind not in (*KINDS, _WRAPPED):
+            if header.get("format") != _FORMAT or kind not in (*_KINDS, _WRAPPED):
                 raise ValueError(f"format {header.get('format')!r}, architecture {kind!r}")
             notes: dict[str, Any] = header["notes"]
             config: dict[str, Any] = header["config"]
             source = str(config["source"]) if kind == _WRAPPED else None
-            encoder = None if source else KINDS[kind](**config)
+            encoder = None if source else _KINDS[kind](**config)
             if source and module is not None:
                 encoder = module if isinstance(module, Encoder) else _wrapped(module, config)
             if encoder is not None:

@@ -156,6 +156,7 @@ def steps(
         workers=recipe.run.workers,
         seed=recipe.run.seed,
         metadata=learner.method.metadata,
+        geometric=learner.method.geometric,
     )
     for epoch, batch in feed(clock.order(learner.steps)):
         position, end = clock.position(learner.steps, machine)
@@ -170,7 +171,8 @@ def steps(
 
 def _fill(learner: Learner, views: PairedViews, clock: Clock) -> None:
     """Batches before the first step, for methods that compare with earlier ones."""
-    feed = Feed(views, learner.machine, metadata=learner.method.metadata)
+    method = learner.method
+    feed = Feed(views, learner.machine, metadata=method.metadata, geometric=method.geometric)
     if not learner.method.ready():
         for _, batch in feed(clock.order(-clock.per_epoch * 2**20)):  # epochs that are never trained on
             learner.fill(batch)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spherometer import _checks, losses
+from spherometer.correspondence import ViewGeometry
 from spherometer.errors import InputError
 from spherometer.kernels import Kernel
 from spherometer.training._metadata import Conditioning
@@ -30,6 +31,7 @@ class Batch:
         index: row numbers.
         labels: [B] classes.
         metadata: [B, K] encoded meta-data, which the method compares.
+        geometry: where both views lie in their images; the parts of a batch go without.
     """
 
     x: Tensor
@@ -37,6 +39,7 @@ class Batch:
     index: Tensor
     labels: Tensor | None = None
     metadata: Tensor | None = None
+    geometry: tuple[ViewGeometry, ViewGeometry] | None = None
 
     def chunks(self, count: int) -> list[Batch]:
         """The same samples in ``count`` parts."""
@@ -59,10 +62,12 @@ class Method(nn.Module):
 
     Attributes:
         metadata: encoded meta-data [N, K] of all samples, of which batches bring their rows; None: not used.
+        geometric: whether batches bring the geometry of their views.
     """
 
     network: nn.Module
     metadata: Tensor | None = None
+    geometric: bool = False
 
     def trained(self) -> list[nn.Parameter]:
         """What the optimiser moves."""
@@ -338,6 +343,10 @@ def build_method(
     if recipe.name == "supervised":
         assert labels is not None
         return Supervised(encoder, int(labels.max()) + 1, dim, seed=seed, world=world)
+    if recipe.dense:
+        from spherometer.training._dense_method import DenseViews  # it is a Method itself
+
+        return DenseViews(encoder, recipe)
     if recipe.queue:
         kind = next(encoder.parameters()).dtype
         queue = losses.MemoryQueue(dim, recipe.queue).to(kind)

@@ -8,6 +8,7 @@ from spherometer import _checks
 from spherometer.errors import InputError
 from spherometer.training import _fields
 from spherometer.training._recipe_method import CONDITIONAL as CONDITIONAL
+from spherometer.training._recipe_method import DENSE as DENSE
 from spherometer.training._recipe_method import LABELLED as LABELLED
 from spherometer.training._recipe_method import METHODS as METHODS
 from spherometer.training._recipe_method import LossRecipe as LossRecipe

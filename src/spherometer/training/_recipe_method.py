@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spherometer import _checks
+from spherometer.correspondence import RULES
 from spherometer.errors import InputError
 from spherometer.kernels import kernel_from_text
 from spherometer.training import _fields
@@ -18,12 +19,16 @@ METHODS = (
     "hyperspherical_energy",
     "y_aware",
     "conditional_align_uniform",
+    "dense_info_nce",
+    "dense_align_uniform",
     "combined",
     "supervised",
 )
+DENSE = ("dense_info_nce", "dense_align_uniform")  # methods that compare the cells of dense maps
 LABELLED = ("sup_con", "supervised")  # methods that draw samples of a class together
 CONDITIONAL = ("y_aware", "conditional_align_uniform")  # methods that compare meta-data
-PARTS = tuple(name for name in METHODS if name not in (*CONDITIONAL, "sup_con", "combined", "supervised"))
+_NO_PARTS = (*CONDITIONAL, *DENSE, "sup_con", "combined", "supervised")
+PARTS = tuple(name for name in METHODS if name not in _NO_PARTS)
 QUEUED = ("align_uniform", "info_nce")  # methods that can take keys from a momentum encoder's queue
 
 
@@ -84,6 +89,12 @@ class MethodRecipe(LossRecipe):
         form, threshold: of the conditional uniformity of conditional_align_uniform.
         instance_align_weight, global_uniform_weight: of conditional_align_uniform: of the two terms that know
             no meta-data.
+        dense_weight: of the dense methods: share of the loss of the cells, the rest is that of the whole
+            images. None: 0.5.
+        matching: of the dense methods, how cells find their partners: "geometric" (None), "similarity",
+            "index" or "random".
+        num_cells: of dense_align_uniform: most cells of a batch whose spread is taken; None: all.
+        dense_dim: of the dense methods: coordinates of a cell. None: 128.
     """
 
     momentum: float = 0.0
@@ -97,6 +108,20 @@ class MethodRecipe(LossRecipe):
     threshold: float | None = None
     instance_align_weight: float | None = None
     global_uniform_weight: float | None = None
+    dense_weight: float | None = None
+    matching: str | None = None
+    num_cells: int | None = None
+    dense_dim: int | None = None
+
+    @property
+    def dense(self) -> bool:
+        """Whether cells of dense maps are compared."""
+        return self.name in DENSE
+
+    @property
+    def trains_instances(self) -> bool:
+        """Whether anything trains the output for the sample as a whole."""
+        return not self.dense or self.dense_weight is None or self.dense_weight < 1
 
     @property
     def conditional(self) -> bool:
@@ -115,6 +140,7 @@ class MethodRecipe(LossRecipe):
         _fields.flag("method.intra_batch", self.intra_batch)
         _fields.names("method.kernel", self.compared, example='kernel = ["age:gaussian:5"]')
         self._check_conditional()
+        self._check_dense()
         if bool(self.queue) != bool(self.momentum) or (self.queue and self.name not in QUEUED):
             _checks.refuse(
                 InputError,
@@ -153,3 +179,14 @@ class MethodRecipe(LossRecipe):
         for name in ("instance_align_weight", "global_uniform_weight"):
             if given[name] is not None:
                 _fields.number(f"method.{name}", given[name])
+
+    def _check_dense(self) -> None:
+        own = {name: getattr(self, name) for name in ("dense_weight", "matching", "dense_dim")}
+        _fields.only_for("method", self.name, own, DENSE)
+        _fields.only_for("method", self.name, {"num_cells": self.num_cells}, ("dense_align_uniform",))
+        if self.dense_weight is not None:
+            _fields.number("method.dense_weight", self.dense_weight, most=1)
+        if self.matching is not None:
+            _checks.one_of("Recipe", "method.matching", self.matching, RULES)
+        _fields.optional("method.num_cells", self.num_cells, at_least=2)
+        _fields.optional("method.dense_dim", self.dense_dim)

@@ -15,7 +15,7 @@ from typing import Any
 from spherometer import _checks
 from spherometer.errors import InputError, SpherometerError
 from spherometer.stores import sweep_temporaries, write_file
-from spherometer.training._begin import Probed, open_probed, open_views, start_encoder
+from spherometer.training._begin import Probed, check_places, open_probed, open_views, start_encoder
 from spherometer.training._checkpoints import Checkpoints
 from spherometer.training._encoder import Encoder
 from spherometer.training._files import save_encoder
@@ -191,6 +191,7 @@ def run_training(
         _check_same_data(out, recipe, ended)
         return ended
     views = open_views(recipe, download=download)
+    check_places(recipe, views)
     conditions = condition(recipe, views)
     parts = open_probed(recipe, views, download=download) if probe else None
     machine = open_machine(

@@ -16,6 +16,9 @@ from spherometer.data._open import open_parts as open_parts
 from spherometer.data._paired import ImageViews as ImageViews
 from spherometer.data._registry import IMAGE_SETS as IMAGE_SETS
 from spherometer.data._registry import load_images as load_images
+from spherometer.data._scenes import make_scenes as make_scenes
+from spherometer.data._segmented import SegmentedImages as SegmentedImages
+from spherometer.data._segmented import SegmentedPart as SegmentedPart
 from spherometer.data._source import ArrayImages as ArrayImages
 from spherometer.data._source import LabelledImages as LabelledImages
 from spherometer.data._source import Parts as Parts

@@ -6,14 +6,14 @@ Shapes: N images, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
 from spherometer import _checks
-from spherometer.data import _arrays, _folder, _hf, _text_files, _volume_parts
+from spherometer.data import _arrays, _folder, _hf, _segmented_open, _text_files, _volume_parts
 from spherometer.data._augment import preset
 from spherometer.data._digits import load_digits
 from spherometer.data._named import NAMED, open_named
@@ -111,6 +111,12 @@ def _opened(wanted: _Wanted) -> tuple[LabelledImages, str]:
     if wanted.name in NAMED:
         images = open_named(wanted.name, wanted.part, wanted.data_dir, wanted.download)
         return LabelledImages(images), NAMED[wanted.name].views
+    if _segmented_open.is_segmented(wanted.name):
+        _refuse_given("images with masks", {"image": wanted.image, "label": wanted.label})
+        found = _segmented_open.open_segmented(
+            wanted.name, wanted.part, size=wanted.size, data_dir=wanted.data_dir, skip_bad=wanted.skip_bad
+        )
+        return found, _fitting(found.of)
     images = _from_path(wanted)
     return LabelledImages(images), _fitting(images)
 
@@ -187,8 +193,8 @@ def _refuse_name(name: str) -> NoReturn:
         "open_data",
         "data",
         f"be a known set ({', '.join(sorted(['digits', *NAMED]))}) or the path of a folder of images, of a "
-        ".npy or .npz file, of a .tsv, .csv or .jsonl file of pairs of texts, or hf:PATH, bids:PATH or "
-        "volumes:PATH",
+        ".npy or .npz file, of a .tsv, .csv or .jsonl file of pairs of texts, or hf:PATH, bids:PATH, "
+        "volumes:PATH, scenes:LAYOUT or voc:PATH",
         "there is nothing else to read",
         got,
         fix,
@@ -225,7 +231,8 @@ def open_data(
             images (sub-folders are classes), a .npy or .npz file of images, ``hf:DIRECTORY`` of a data set of
             Hugging Face, a .tsv, .csv or .jsonl file of pairs of texts, ``bids:DIRECTORY`` of a BIDS tree of
             NIfTI volumes, or ``volumes:PATH`` of a .npy file of volumes (or its folder) with a table
-            beside it.
+            beside it. Images with masks: ``scenes:single`` and ``scenes:multi`` (made, see ``make_scenes``;
+            options follow, such as ``scenes:multi,source=mnist,num=4000``), ``voc:DIRECTORY`` (Pascal VOC).
         views: the preset by which views are made; "auto" takes the one that fits the set.
         size: side (or height and width) of the views; by default the preset's, else the images' own.
             Compressed images are decoded in this size.
@@ -366,5 +373,5 @@ def open_parts(
         wanted = _Wanted(str(name), part, sides, data_dir, download, skip_bad, image, label)
         images, fitting = _opened(wanted)
         changes = _changes(fitting if views == "auto" else views, sides)
-        found.append(LabelledImages(images.of, images.rows, changes.still))
+        found.append(replace(images, still=changes.still))
     return Parts(train=found[1], test=found[0])

@@ -50,7 +50,7 @@ $(VENV)/installed-train: $(INPUTS) | $(BIN)/uv
 	@touch $@
 
 $(VENV)/installed-dev: $(INPUTS) | $(BIN)/uv
-	$(UV) $(COMPILE) -e '.[train,lightning,neuro,text,hf,dev]'
+	$(UV) $(COMPILE) -e '.[train,lightning,neuro,text,dense,hf,dev]'
 	@touch $@ $(VENV)/installed-train
 
 clean:

@@ -29,7 +29,7 @@ LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 HEAVY = (
     "scipy sklearn matplotlib pandas pyarrow optuna kornia accelerate typer rich jinja2 safetensors pooch "
     "PIL datasets transformers sentence_transformers lightning torchmetrics timm "
-    "nibabel nilearn monai faiss openTSNE"
+    "nibabel nilearn monai faiss openTSNE skimage"
 )
 
 
@@ -103,7 +103,10 @@ FORBIDDEN = {
     "os.system",
     "os.popen",
 }
-ALLOWED = {("_checks.py", "importlib.import_module")}  # fixed names of optional packages
+ALLOWED = {
+    ("_checks.py", "importlib.import_module"),
+    ("_external.py", "torch.load"),  # weights_only=True, of a file that a package brings
+}  # fixed names of optional packages
 
 
 def dotted(node: ast.expr) -> str:

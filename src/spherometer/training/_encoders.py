@@ -13,7 +13,7 @@ from spherometer.training._alexnet import SmallAlexNet
 from spherometer.training._conv import ConvEncoder
 from spherometer.training._conv3d import Conv3dEncoder
 from spherometer.training._encoder import Encoder
-from spherometer.training._external import hub_encoder, timm_encoder
+from spherometer.training._external import efficientnet_encoder, hub_encoder, timm_encoder
 from spherometer.training._monai import DenseNet121Volumes, ResNet10Volumes, ResNet18Volumes
 from spherometer.training._resnet import ResNet18, ResNet50
 from spherometer.training._text import BagOfEmbeddings, GRUEncoder
@@ -39,7 +39,11 @@ _CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
-_ELSEWHERE: dict[str, Callable[..., Encoder]] = {"timm": timm_encoder, "hf": hub_encoder}
+_ELSEWHERE: dict[str, Callable[..., Encoder]] = {
+    "timm": timm_encoder,
+    "hf": hub_encoder,
+    "efficientnet": efficientnet_encoder,
+}
 
 
 def build_encoder(name: str, *, dim: int | None = None, seed: int = 0, **options: Any) -> Encoder:
@@ -48,7 +52,8 @@ def build_encoder(name: str, *, dim: int | None = None, seed: int = 0, **options
     Args:
         name: "conv", "small_alexnet", "resnet18", "resnet50", "vit_tiny" or "vit_small" for images; "conv3d",
             "densenet121_3d", "resnet10_3d" or "resnet18_3d" (the last three by MONAI) for volumes; "bag" or
-            "gru" for texts; "timm:NAME" for a model of timm; "hf:DIRECTORY" for one of transformers.
+            "gru" for texts; "timm:NAME" for a model of timm; "hf:DIRECTORY" for one of transformers;
+            "efficientnet:lite0" for one that was trained on ImageNet and comes as a package.
         dim: output coordinates D; 128 if left out (with ``head="none"``: as many as penultimate features).
         seed: of the weights; the global generator is not touched.
         options: what this encoder takes (see its class): head, norm, stem, width, hidden, ... ``None`` means
@@ -79,7 +84,7 @@ def build_encoder(name: str, *, dim: int | None = None, seed: int = 0, **options
                 InputError, "build_encoder", option, f"be left out for {name!r}",
                 f"this encoder takes {', '.join(known)}", f"{option}={given[option]!r}"[:80], "Leave it out",
             )  # fmt: skip
-    if dim is None and given.get("head") != "none":
+    if dim is None and given.get("head") != "none" and place != "efficientnet":
         dim = 128
     chosen = {**_CHOICES.get(name, {}), **{key: given[key] for key in given if key in known}}
     return make(*([rest] if elsewhere else []), dim=dim, seed=seed, **chosen)
@@ -89,6 +94,7 @@ def _refuse_name(name: Any) -> NoReturn:
     near = difflib.get_close_matches(str(name), KINDS, n=1)
     _checks.refuse(
         InputError, "build_encoder", "name",
-        f"be one of {', '.join(map(repr, KINDS))}, 'timm:NAME', 'hf:DIRECTORY'", "nothing else is defined",
+        f"be one of {', '.join(map(repr, KINDS))}, 'timm:NAME', 'hf:DIRECTORY', 'efficientnet:lite0'",
+        "nothing else is defined",
         repr(name)[:80], f"Did you mean {near[0]!r}" if near else f"Pass for instance {next(iter(KINDS))!r}",
     )  # fmt: skip

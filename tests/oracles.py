@@ -214,6 +214,42 @@ def neighbor_purity(z, labels, k=10):
     return math.fsum(shares) / len(shares)
 
 
+def neighbour_weights(z, temperature):
+    """Rows as they are: distances over their mean, softmax of rows and of columns, their product."""
+    n = len(z)
+    d = [[math.sqrt(squared_distance(a, b)) for b in z] for a in z]
+    mean = math.fsum(d[i][j] for i in range(n) for j in range(i)) / (n * (n - 1) / 2)
+    e = [[0.0 if i == j else math.exp(-d[i][j] / mean / temperature) for j in range(n)] for i in range(n)]
+    r = [math.fsum(row) for row in e]
+    return [[n * n * (e[i][j] / r[i]) * (e[i][j] / r[j]) for j in range(n)] for i in range(n)]
+
+
+def modularity(weights, labels):
+    """Newman's sum over all ordered pairs of one class, the null terms of a row with itself among them."""
+    n = len(weights)
+    strengths = [math.fsum(row) for row in weights]
+    total = math.fsum(strengths)
+    terms = [
+        weights[i][j] - strengths[i] * strengths[j] / total
+        for i in range(n)
+        for j in range(n)
+        if labels[i] == labels[j]
+    ]
+    return math.fsum(terms) / total
+
+
+def relative_local_density(z, labels, temperature=1.0):
+    return modularity(neighbour_weights(unit(z), temperature), labels)
+
+
+def collapsed_density(num_classes, size, temperature):
+    """Classes of ``size`` equal rows each on the vertices of a simplex."""
+    n = num_classes * size
+    inside, outside = size - 1, n - size
+    between = outside * math.exp(-2 * (n - 1) / (outside * temperature))
+    return inside / (inside + between) - 1 / num_classes
+
+
 def tolerance(z, labels):
     z = unit(z)
     n = len(z)

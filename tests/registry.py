@@ -25,6 +25,7 @@ class Metric:
     arguments: tuple[str, ...] = ("z",)  # names of the feature arguments
     paired: bool = False  # rows of the arguments belong together
     labelled: bool = False
+    labels_name: str = "labels"
     conditional: bool = False  # needs meta-data: a number for each row, all distinct
     min_rows: int = 1
     per_row: bool = False
@@ -33,6 +34,10 @@ class Metric:
     rotation_invariant: bool = True
     permutation_invariant: bool = True
     constant_defined: bool = True
+    constant_refused: str = (  # how, where it is not
+        "z must have rows that differ, because without variance there are no components to count. "
+        "Got identical rows."
+    )
     distinct_rows: bool = False  # rows in the same place are refused
     has_t: bool = False
     has_alpha: bool = False
@@ -55,7 +60,7 @@ class Metric:
     @property
     def positional(self) -> list[str]:
         """Names of what may be passed by position."""
-        more = {"labels": self.labelled, "metadata": self.conditional}
+        more = {self.labels_name: self.labelled, "metadata": self.conditional}
         return [*self.arguments, *(name for name, wanted in more.items() if wanted)]
 
     def labels(self, num: int) -> tuple[Any, ...]:
@@ -78,6 +83,20 @@ class Metric:
 
 
 _uniformity = {"min_rows": 2, "has_t": True, "has_estimator": True, "high": 1e-9}
+_density = {
+    "labelled": True,
+    "min_rows": 2,
+    "checks_sphere": False,
+    "permutation_invariant": False,  # the labels stay where they are
+    "constant_defined": False,
+    "constant_refused": (
+        "z must hold at least two different rows, because distances are measured against their mean, "
+        "which is 0 here. Got 12 equal rows."
+    ),
+    "low": -0.5 - 1e-6,
+    "high": 1.0,
+    "tolerance": (2e-6, 1e-9),
+}
 _spectrum = {"on_sphere": False, "checks_sphere": False, "low": 1 - 1e-5, "tolerance": (1e-5, 1e-8)}
 
 METRICS = [
@@ -216,6 +235,21 @@ METRICS = [
         permutation_invariant=False,  # the labels stay where they are
         low=-1 - 1e-6,
         high=1 + 1e-6,
+    ),
+    Metric(
+        "relative_local_density",
+        metrics_room.relative_local_density,
+        oracles.relative_local_density,
+        options={"temperature": 0.4},
+        **_density,
+    ),
+    Metric(
+        "graph_modularity",
+        metrics_room.graph_modularity,
+        oracles.relative_local_density,
+        labels_name="partitions",
+        options={"temperature": 0.2},
+        **_density,
     ),
 ]
 METRIC = {metric.name: metric for metric in METRICS}

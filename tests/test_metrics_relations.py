@@ -32,11 +32,11 @@ def close(a, b, tolerance=1e-11):
 
 def measurable(metric, rows, apart=1e-3):
     """Whether the metric is defined for the rows: not constant, no two in one place if it asks for that."""
+    z = rows / np.linalg.norm(rows, axis=1, keepdims=True) if metric.on_sphere else rows
     if metric.distinct_rows:
-        z = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         distances = np.linalg.norm(z[:, None] - z, axis=2)[np.triu_indices(len(z), 1)]
         return distances.min() > apart
-    return metric.constant_defined or (rows != rows[0]).any()
+    return metric.constant_defined or np.abs(z - z[0]).max() > apart**2
 
 
 # --- every registered metric ---------------------------------------------------------------------------

@@ -117,6 +117,22 @@ _Y_AWARE = """@inproceedings{dufumier2021contrastive,
   pages     = {58--68},
   year      = {2021}
 }"""
+_ZHANG = """@inproceedings{zhang2024contrastive,
+  title     = {How Does Contrastive Learning Organize Images?},
+  author    = {Zhang, Yunzhe and Lu, Yao and Xuan, Qi},
+  booktitle = {IEEE/CVF Winter Conference on Applications of Computer Vision Workshops},
+  pages     = {497--506},
+  year      = {2024}
+}"""
+_NEWMAN = """@article{newman2004finding,
+  title   = {Finding and evaluating community structure in networks},
+  author  = {Newman, Mark E. J. and Girvan, Michelle},
+  journal = {Physical Review E},
+  volume  = {69},
+  number  = {2},
+  pages   = {026113},
+  year    = {2004}
+}"""
 _OURS = """@software{spherometer,
   title  = {Spherometer},
   author = {{The Spherometer developers}},
@@ -139,6 +155,8 @@ _SOURCES = {
     "wasserstein_uniformity": _FANG,
     "neighbor_purity": _OURS,
     "tolerance": _WANG_LIU,
+    "relative_local_density": _ZHANG,
+    "graph_modularity": _NEWMAN,
     "conditional_alignment": _CONDITIONAL,
     "conditional_uniformity": _CONDITIONAL,
     "performance_relation": _OURS,

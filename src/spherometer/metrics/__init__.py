@@ -5,6 +5,8 @@ from spherometer.metrics._alignment import alignment_samples as alignment_sample
 from spherometer.metrics._conditional import conditional_alignment as conditional_alignment
 from spherometer.metrics._conditional import conditional_uniformity as conditional_uniformity
 from spherometer.metrics._energy import hyperspherical_energy as hyperspherical_energy
+from spherometer.metrics._local_density import graph_modularity as graph_modularity
+from spherometer.metrics._local_density import relative_local_density as relative_local_density
 from spherometer.metrics._neighbors import neighbor_purity as neighbor_purity
 from spherometer.metrics._neighbors import tolerance as tolerance
 from spherometer.metrics._spectrum import effective_rank as effective_rank
@@ -26,12 +28,14 @@ __all__ = [
     "cross_uniformity",
     "effective_rank",
     "expected_uniformity",
+    "graph_modularity",
     "hyperspherical_energy",
     "minimum_uniformity",
     "neighbor_purity",
     "normalized_uniformity",
     "participation_ratio",
     "rankme",
+    "relative_local_density",
     "tolerance",
     "uniformity",
     "uniformity_samples",

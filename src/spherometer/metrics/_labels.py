@@ -1,15 +1,16 @@
-"""Class labels as whole numbers, with the missing ones refused or dropped."""
+"""Class labels as whole numbers, with the missing ones refused or dropped, and the rows they belong to."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spherometer import _checks
-from spherometer._checks import NanPolicy
+from spherometer import _checks, sphere
+from spherometer._checks import Features, NanPolicy
 from spherometer.errors import InputError, ShapeError, UndefinedError
 
 
@@ -22,7 +23,9 @@ def _missing(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.array([label is None or label != label for label in labels.tolist()], dtype=bool)
 
 
-def class_codes(function: str, labels: Any, num: int, nan: NanPolicy) -> tuple[Tensor, Tensor]:
+def class_codes(
+    function: str, labels: Any, num: int, nan: NanPolicy, name: str = "labels"
+) -> tuple[Tensor, Tensor]:
     """Codes 0 ... C-1 of the classes [num] (int64, on the CPU) and a mask of the labels that are there."""
     if isinstance(labels, Tensor):
         labels = labels.detach().cpu().numpy() if labels.dtype != torch.bfloat16 else labels.float().numpy()
@@ -31,7 +34,7 @@ def class_codes(function: str, labels: Any, num: int, nan: NanPolicy) -> tuple[T
         _checks.refuse(
             ShapeError,
             function,
-            "labels",
+            name,
             "have one entry for each row",
             "entry i is the class of row i",
             f"shape {array.shape} for {num} rows",
@@ -42,7 +45,7 @@ def class_codes(function: str, labels: Any, num: int, nan: NanPolicy) -> tuple[T
         _checks.refuse(
             InputError,
             function,
-            "labels",
+            name,
             "be there for every row",
             "a missing label is not a class of its own",
             f"{int(missing.sum())} of {num} labels None or NaN, the first is label {int(missing.argmax())}",
@@ -77,3 +80,36 @@ def refuse_no_pairs(function: str, codes: Tensor) -> None:
             f"{len(codes)} classes for {len(codes)} rows",
             "Pass class labels, not row identifiers",
         )
+
+
+def labelled_rows(
+    function: str, z: Any, labels: Mapping[str, Any], *, normalize: bool, nan: NanPolicy
+) -> tuple[Features, Tensor, list[Tensor]]:
+    """Checked features, their rows that have every label [N, D], and the codes of those rows, [N] each.
+
+    ``labels``: what messages call the argument, and the labels.
+    """
+    checked = _checks.features(function, "z", z, min_rows=2, nan=nan)
+    kept = None if checked.kept is None else checked.kept.cpu()
+    num = len(checked.rows) if kept is None else len(kept)
+    found = [class_codes(function, each, num, nan, name) for name, each in labels.items()]
+    if kept is not None:
+        found = [(codes[kept], there[kept]) for codes, there in found]
+    everywhere = torch.stack([there for _, there in found]).all(dim=0)
+    rows = checked.rows.detach()
+    if not bool(everywhere.all()):
+        rows = rows[everywhere.to(rows.device)]
+    if len(rows) < 2:
+        _checks.refuse(
+            UndefinedError,
+            function,
+            "z",
+            "have at least 2 rows with a label",
+            "the quantity is a mean over pairs of rows",
+            f"{len(rows)} of {num} rows",
+            "Pass the whole set at once",
+        )
+    if normalize:
+        _checks.refuse_zero_rows(function, "z", rows)
+        rows = sphere.normalize(rows)
+    return checked, rows, [codes[everywhere].to(rows.device) for codes, _ in found]

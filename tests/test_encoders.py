@@ -19,6 +19,7 @@ SMALL = {  # options that keep a test fast
     "small_alexnet": {"size": (15, 15)},
     "resnet18": {"width": 4, "stem": "cifar"},
     "resnet50": {"width": 4, "stem": "cifar"},
+    "vit_micro": {"size": (16, 16)},
     "vit_tiny": {"size": (16, 16)},
 }
 
@@ -75,6 +76,16 @@ class TestDesigns:
         torch.testing.assert_close(nn.functional.normalize(encoder.head(penultimate)), output)
         output.sum().backward()
         assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
+
+    def test_vit_micro_by_hand_and_its_patches(self):
+        """Patches of 2 x 2 up to size 16, then of 4 x 4; fixed positions have no weights."""
+        block = 2 * 2 * 32 + (32 + 1) * 96 + (32 + 1) * 32 + (32 + 1) * 128 + (128 + 1) * 32
+        for size, side, rows in ((8, 2, 4), (16, 2, 8), (28, 4, 7)):
+            encoder = build_encoder("vit_micro", dim=10, channels=1, size=(size, size))
+            patches = (side * side + 1) * 32
+            assert count(encoder) == patches + 4 * block + 2 * 32 + (32 + 1) * 10
+            assert encoder.tap(images(size, 1), "dense")["dense"].shape == (4, 32, rows, rows)
+        assert build_encoder("vit_micro", size=(8, 8), stem="cifar").config["stem"] == "cifar"
 
     def test_vit_attends_as_defined(self):
         """Softmax attention by loops over heads and patches."""
@@ -260,8 +271,8 @@ class TestRefusals:
         ("name", "options", "message"),
         [
             ("resnet", {}, "build_encoder: name must be one of 'conv', 'small_alexnet', 'resnet18', "
-             "'resnet50', 'vit_tiny', 'vit_small', 'conv3d', 'densenet121_3d', 'resnet10_3d', 'resnet18_3d', "
-             "'bag', 'gru', 'timm:NAME', 'hf:DIRECTORY', 'efficientnet:lite0', because nothing else is "
+             "'resnet50', 'vit_micro', 'vit_tiny', 'vit_small', 'conv3d', 'densenet121_3d', 'resnet10_3d', "
+             "'resnet18_3d', 'bag', 'gru', 'timm:NAME', 'hf:DIRECTORY', 'efficientnet:lite0', because nothing else is "
              "defined. Got 'resnet'. Did you mean 'resnet50'."),
             ("conv", {"stem": "cifar"}, "build_encoder: stem must be left out for 'conv', because this "
              "encoder takes channels, width, hidden, depth, down, grid, norm, head. Got stem='cifar'. Leave "

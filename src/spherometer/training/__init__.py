@@ -40,5 +40,6 @@ from spherometer.training._toml import read_recipe as read_recipe
 from spherometer.training._toml import recipe_from_dict as recipe_from_dict
 from spherometer.training._toml import recipe_to_dict as recipe_to_dict
 from spherometer.training._toml import write_recipe as write_recipe
+from spherometer.training._vit import ViTMicro as ViTMicro
 from spherometer.training._vit import ViTSmall as ViTSmall
 from spherometer.training._vit import ViTTiny as ViTTiny

@@ -17,13 +17,14 @@ from spherometer.training._external import efficientnet_encoder, hub_encoder, ti
 from spherometer.training._monai import DenseNet121Volumes, ResNet10Volumes, ResNet18Volumes
 from spherometer.training._resnet import ResNet18, ResNet50
 from spherometer.training._text import BagOfEmbeddings, GRUEncoder
-from spherometer.training._vit import ViTSmall, ViTTiny
+from spherometer.training._vit import ViTMicro, ViTSmall, ViTTiny
 
 KINDS: dict[str, type[Encoder]] = {
     "conv": ConvEncoder,
     "small_alexnet": SmallAlexNet,
     "resnet18": ResNet18,
     "resnet50": ResNet50,
+    "vit_micro": ViTMicro,
     "vit_tiny": ViTTiny,
     "vit_small": ViTSmall,
     "conv3d": Conv3dEncoder,
@@ -50,8 +51,8 @@ def build_encoder(name: str, *, dim: int | None = None, seed: int = 0, **options
     """Make an encoder; untrained, except those of files.
 
     Args:
-        name: "conv", "small_alexnet", "resnet18", "resnet50", "vit_tiny" or "vit_small" for images; "conv3d",
-            "densenet121_3d", "resnet10_3d" or "resnet18_3d" (the last three by MONAI) for volumes; "bag" or
+        name: "conv", "small_alexnet", "resnet18", "resnet50", "vit_micro", "vit_tiny" or "vit_small" for images;
+            "conv3d", "densenet121_3d", "resnet10_3d" or "resnet18_3d" (the last three by MONAI) for volumes; "bag" or
             "gru" for texts; "timm:NAME" for a model of timm; "hf:DIRECTORY" for one of transformers;
             "efficientnet:lite0" for one that was trained on ImageNet and comes as a package.
         dim: output coordinates D; 128 if left out (with ``head="none"``: as many as penultimate features).

@@ -18,6 +18,8 @@ from spherometer.training._encoder import Encoder
 from spherometer.training._heads import Head, make_head
 from spherometer.training._sizes import checked_size
 
+_PATCHES = {"imagenet": 16, "cifar": 4, "digits": 2}  # pixels along each side of a patch
+
 
 class _Places(nn.Module):
     """Adds where a patch is: sines and cosines of its row and column (Vaswani et al. 2017, in two axes)."""
@@ -92,13 +94,14 @@ class ViT(Encoder):
 
     The mean instead of a class token and fixed sines as positions: the plain baseline of Beyer et al. 2022.
     "penultimate" is the mean, "dense" the map of the patches. Without batch normalisation, unless the head is
-    an MLP with it. Made by its subclasses ``ViTTiny`` and ``ViTSmall``.
+    an MLP with it. Made by its subclasses ``ViTMicro``, ``ViTTiny`` and ``ViTSmall``.
 
     Args:
         dim: output coordinates D.
         channels: of the images.
         size: their height and width.
-        stem: "imagenet": patches of 16 x 16 pixels; "cifar": of 4 x 4. Left out: 4 x 4 up to size 64.
+        stem: "imagenet": patches of 16 x 16 pixels; "cifar": of 4 x 4; "digits": of 2 x 2. Left out: 4 x 4 up
+            to size 64 (``ViTMicro``: 2 x 2 up to size 16).
         norm: of an MLP head, "batch", "group" or "none"; the blocks always have layer normalisation.
         head: "linear", "mlp" or "none".
         seed: of the initial weights.
@@ -110,6 +113,7 @@ class ViT(Encoder):
     width = 0
     depth = 12
     heads = 0
+    finest = 0  # size up to which patches are of 2 x 2 pixels if nobody says
 
     def __init__(
         self,
@@ -117,7 +121,7 @@ class ViT(Encoder):
         *,
         channels: int = 3,
         size: tuple[int, int] = (224, 224),
-        stem: Literal["imagenet", "cifar"] | None = None,
+        stem: Literal["imagenet", "cifar", "digits"] | None = None,
         norm: Literal["batch", "group", "none"] = "batch",
         head: Head = "linear",
         seed: int = 0,
@@ -126,9 +130,11 @@ class ViT(Encoder):
         _checks.whole(function, "channels", channels)
         _checks.one_of(function, "norm", norm, ("batch", "group", "none"))
         height, width = checked_size(function, size)
-        stem = stem or ("cifar" if max(height, width) <= 64 else "imagenet")
-        _checks.one_of(function, "stem", stem, ("imagenet", "cifar"))
-        patch = 16 if stem == "imagenet" else 4
+        if stem is None:
+            largest = max(height, width)
+            stem = "digits" if largest <= self.finest else "cifar" if largest <= 64 else "imagenet"
+        _checks.one_of(function, "stem", stem, tuple(_PATCHES))
+        patch = _PATCHES[stem]
         if height % patch or width % patch:
             _checks.refuse(
                 ShapeError, function, "size", f"be divisible by {patch}",
@@ -164,6 +170,16 @@ class ViT(Encoder):
                 part.fill()
             elif isinstance(part, nn.Linear):
                 nn.init.trunc_normal_(part.weight, std=0.02, a=-0.04, b=0.04, generator=generator)
+
+
+class ViTMicro(ViT):
+    """``ViT`` with 4 blocks of width 32 and 4 heads, 51 thousand weights: for images of 8 x 8 to 32 x 32."""
+
+    kind = "vit_micro"
+    width = 32
+    depth = 4
+    heads = 4
+    finest = 16
 
 
 class ViTTiny(ViT):

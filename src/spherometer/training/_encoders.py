@@ -51,10 +51,10 @@ def build_encoder(name: str, *, dim: int | None = None, seed: int = 0, **options
     """Make an encoder; untrained, except those of files.
 
     Args:
-        name: "conv", "small_alexnet", "resnet18", "resnet50", "vit_micro", "vit_tiny" or "vit_small" for images;
-            "conv3d", "densenet121_3d", "resnet10_3d" or "resnet18_3d" (the last three by MONAI) for volumes; "bag" or
-            "gru" for texts; "timm:NAME" for a model of timm; "hf:DIRECTORY" for one of transformers;
-            "efficientnet:lite0" for one that was trained on ImageNet and comes as a package.
+        name: "conv", "small_alexnet", "resnet18", "resnet50", "vit_micro", "vit_tiny" or "vit_small" for
+            images; "conv3d", "densenet121_3d", "resnet10_3d" or "resnet18_3d" (the last three by MONAI) for
+            volumes; "bag" or "gru" for texts; "timm:NAME" for a model of timm; "hf:DIRECTORY" for one of
+            transformers; "efficientnet:lite0" for one that was trained on ImageNet and comes as a package.
         dim: output coordinates D; 128 if left out (with ``head="none"``: as many as penultimate features).
         seed: of the weights; the global generator is not touched.
         options: what this encoder takes (see its class): head, norm, stem, width, hidden, ... ``None`` means

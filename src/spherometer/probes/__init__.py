@@ -1,10 +1,15 @@
 """Probes: how much of the labels, or of the meta-data, can be read from frozen features."""
 
+from spherometer.probes._cells import Cells as Cells
+from spherometer.probes._cells import cut_cells as cut_cells
 from spherometer.probes._few_labels import few_labels as few_labels
 from spherometer.probes._intervals import wilson_interval as wilson_interval
 from spherometer.probes._linear import LinearProbe as LinearProbe
 from spherometer.probes._nearest import KNNProbe as KNNProbe
 from spherometer.probes._regression import regression_scores as regression_scores
 from spherometer.probes._ridge import RidgeProbe as RidgeProbe
+from spherometer.probes._segmentation import KNNSegmentation as KNNSegmentation
+from spherometer.probes._segmentation import SegmentationProbe as SegmentationProbe
+from spherometer.probes._segmentation_scores import segmentation_scores as segmentation_scores
 from spherometer.probes._splits import group_split as group_split
 from spherometer.probes._splits import stratified_split as stratified_split

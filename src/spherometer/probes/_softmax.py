@@ -5,12 +5,14 @@ Shapes: N rows, P features, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+_Pass = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]  # (W, b) -> sum of errors, slopes of both
 _MAX_ITERATIONS = 500
 _LARGEST_GRADIENT = {torch.float32: 3e-4, torch.float64: 1e-8}  # per row, in preconditioned coordinates
 
@@ -28,9 +30,14 @@ class SoftmaxFit:
 
     def predict(self, features: Tensor) -> Tensor:
         """Classes [M] of features [M, P]."""
+        return self.logits(features).argmax(dim=1)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits [..., K] of features [..., P]."""
         weights = self.weights / self.scale[:, None]
         bias = self.bias - self.centre @ weights
-        return torch.addmm(bias, features, weights).argmax(dim=1)
+        flat = torch.addmm(bias, features.flatten(0, -2), weights)
+        return flat.view(*features.shape[:-1], -1)
 
 
 @torch.no_grad()
@@ -45,7 +52,8 @@ def fit_softmax(
 
     Args:
         features: [N, P] float32 or float64; the passes run in this precision, their sums in float64.
-        labels: [N] int64 in 0 ... K - 1.
+        labels: [N] int64 in 0 ... K - 1; or [N, K] shares of the classes: the cross-entropy of a row is then
+            the sum of shares_k (-log p_k). Rows need not sum to 1: their sum is the weight of the row.
         num_classes: K.
         strength: inverse of the penalty.
         max_iterations: of L-BFGS.
@@ -57,7 +65,8 @@ def fit_softmax(
     """
     from scipy.optimize import minimize
 
-    rows = len(features)
+    soft = labels.ndim == 2
+    rows = float(labels.sum(dtype=torch.float64)) if soft else float(len(features))
     x, centre, scale = _standardised(features)
     penalty = 1 / (strength * rows)
     values, vectors = _axes(x)
@@ -65,18 +74,15 @@ def fit_softmax(
     step = (values.clamp(min=0) / num_classes + penalty).rsqrt()
     to_weights = vectors * step  # [P, R]: W = to_weights @ U
     shape = (to_weights.shape[1] + 1, num_classes)
-    picked = labels.to(x.device)[:, None]
+    errors_of = _of_shares(x, labels) if soft else _of_classes(x, labels)
 
     def passed(flat: np.ndarray) -> tuple[float, np.ndarray]:
         free = torch.from_numpy(flat).view(shape)
         weights = to_weights @ free[:-1].to(x.device)
-        logits = torch.addmm(free[-1].to(x), x, weights.to(x.dtype)).log_softmax(dim=1)
-        entropy = -logits.gather(1, picked).sum(dtype=torch.float64) / rows
-        errors = logits.exp_()
-        errors.scatter_add_(1, picked, errors.new_full((1, 1), -1.0).expand(rows, 1))
-        slope = (x.T @ errors).double() / rows + penalty * weights
-        gradient = torch.cat([to_weights.T @ slope, errors.sum(dim=0, dtype=torch.float64)[None] / rows])
-        value = float(entropy + 0.5 * penalty * weights.square().sum())
+        entropy, slope, tilt = errors_of(weights.to(x.dtype), free[-1].to(x))
+        slope = slope.double() / rows + penalty * weights
+        gradient = torch.cat([to_weights.T @ slope, tilt[None] / rows])
+        value = float(entropy / rows + 0.5 * penalty * weights.square().sum())
         return value, gradient.cpu().numpy().ravel()
 
     tolerance = _LARGEST_GRADIENT[x.dtype]
@@ -89,6 +95,35 @@ def fit_softmax(
     # rounding may stop the line search just before the tolerance: that is the minimum in this precision
     converged = bool(np.abs(found.jac).max() <= 3 * tolerance)
     return SoftmaxFit(weights, free[-1].to(x.dtype), centre, scale, int(found.nit), converged)
+
+
+def _of_classes(x: Tensor, labels: Tensor) -> _Pass:
+    """Cross-entropy with classes [N]."""
+    picked = labels.to(x.device)[:, None]
+
+    def passed(weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = torch.addmm(bias, x, weights).log_softmax(dim=1)
+        entropy = -logits.gather(1, picked).sum(dtype=torch.float64)
+        errors = logits.exp_()
+        errors.scatter_add_(1, picked, errors.new_full((1, 1), -1.0).expand(len(x), 1))
+        return entropy, x.T @ errors, errors.sum(dim=0, dtype=torch.float64)
+
+    return passed
+
+
+def _of_shares(x: Tensor, shares: Tensor) -> _Pass:
+    """Cross-entropy with shares [N, K]; classes lie along the first axis, which is several times as "
+    "fast."""
+    wanted = shares.to(x).T.contiguous()
+    weight = wanted.sum(dim=0)
+
+    def passed(weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = torch.addmm(bias[:, None], weights.T.contiguous(), x.T).log_softmax(dim=0)
+        entropy = -(wanted * logits).sum(dtype=torch.float64)
+        errors = logits.exp_().mul_(weight).sub_(wanted)
+        return entropy, (errors @ x).T, errors.sum(dim=1, dtype=torch.float64)
+
+    return passed
 
 
 def _axes(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -272,8 +272,8 @@ class TestRefusals:
         [
             ("resnet", {}, "build_encoder: name must be one of 'conv', 'small_alexnet', 'resnet18', "
              "'resnet50', 'vit_micro', 'vit_tiny', 'vit_small', 'conv3d', 'densenet121_3d', 'resnet10_3d', "
-             "'resnet18_3d', 'bag', 'gru', 'timm:NAME', 'hf:DIRECTORY', 'efficientnet:lite0', because nothing "
-             "else is defined. Got 'resnet'. Did you mean 'resnet50'."),
+             "'resnet18_3d', 'bag', 'gru', 'timm:NAME', 'hf:DIRECTORY', 'efficientnet:lite0', because "
+             "nothing else is defined. Got 'resnet'. Did you mean 'resnet50'."),
             ("conv", {"stem": "cifar"}, "build_encoder: stem must be left out for 'conv', because this "
              "encoder takes channels, width, hidden, depth, down, grid, norm, head. Got stem='cifar'. Leave "
              "it out."),

@@ -176,6 +176,6 @@ class Packed(nn.Module):
         widths = [self.encoder.dense_dim * cells]
         if self._backbone:
             widths.append(self.encoder.num_channels * cells)
-        output, *maps = rows.split([rows.shape[1] - sum(widths), *widths], dim=1)
+        output, *maps = torch.split(rows, [rows.shape[1] - sum(widths), *widths], dim=1)
         shaped = [each.unflatten(1, (-1, *self._grid)) for each in maps]
         return output, shaped[0], shaped[1] if self._backbone else None

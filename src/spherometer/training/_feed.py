@@ -90,12 +90,12 @@ class Feed:
         else:
             x, y = self._views(epoch, index)
         labels = getattr(self._views, "labels", None)
-        given = (
+        classes, known = (
             None if rows is None else rows[index.to(rows.device)].to(device)
             for rows in (labels, self._metadata)
         )
         geometry = self._views.geometry(epoch, index) if self._geometric else None
-        return Batch(x.to(device), y.to(device), index, *given, geometry=geometry)
+        return Batch(x.to(device), y.to(device), index, classes, known, geometry)
 
 
 def _moved(loaded: Any, device: torch.device) -> Any:

@@ -18,6 +18,7 @@ from spherometer import _checks, losses
 from spherometer.correspondence import ViewGeometry
 from spherometer.errors import InputError
 from spherometer.kernels import Kernel
+from spherometer.training._dense_encoder import DenseEncoder
 from spherometer.training._metadata import Conditioning
 from spherometer.training._recipe import CONDITIONAL, LABELLED, LossRecipe, MethodRecipe
 
@@ -346,6 +347,7 @@ def build_method(
     if recipe.dense:
         from spherometer.training._dense_method import DenseViews  # it is a Method itself
 
+        assert isinstance(encoder, DenseEncoder)
         return DenseViews(encoder, recipe)
     if recipe.queue:
         kind = next(encoder.parameters()).dtype

@@ -177,5 +177,5 @@ class Packed(nn.Module):
         if self._backbone:
             widths.append(self.encoder.num_channels * cells)
         output, *maps = torch.split(rows, [rows.shape[1] - sum(widths), *widths], dim=1)
-        shaped = [each.unflatten(1, (-1, *self._grid)) for each in maps]
+        shaped = [each.reshape(len(each), -1, *self._grid) for each in maps]
         return output, shaped[0], shaped[1] if self._backbone else None

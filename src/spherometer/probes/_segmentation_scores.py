@@ -105,7 +105,7 @@ def segmentation_scores(
             "predicted",
             "have the shape of masks, [N, ...]",
             "each pixel is compared with its own",
-            f"masks {tuple(truth.shape)}, predicted {{tuple(guess.shape)}}",
+            f"masks {tuple(truth.shape)}, predicted {tuple(guess.shape)}",
             "Pass matching masks",
         )
     known = torch.where(truth == ignore_index, 0, truth)

@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import jaccard_score
 
+from spherometer.correspondence import FlowField, ViewGeometry
 from spherometer.errors import InputError, ShapeError, UndefinedError
-from spherometer.probes import KNNSegmentation, SegmentationProbe, _cells, cut_cells, segmentation_scores
+from spherometer.probes import (
+    KNNSegmentation,
+    SegmentationProbe,
+    _cells,
+    _pck,
+    correspondence_accuracy,
+    cut_cells,
+    segmentation_scores,
+)
 from spherometer.probes._softmax import fit_softmax
 
 
@@ -334,4 +343,165 @@ MAPS, MASKS = maps_and_masks(num=2)
 def test_messages_of_segmentation(call, error, message):
     with pytest.raises(error) as found:
         call()
+    assert str(found.value) == message
+
+
+# --- correspondence accuracy --------------------------------------------------------------------------
+
+
+def views_of(num=3, seed=0):
+    """Geometry of two views (boxes, mirrored, turned), of images of 40 x 30 pixels."""
+    draw = torch.Generator().manual_seed(seed)
+    views = []
+    for _ in range(2):
+        sides = 15 + 10 * torch.rand(num, 2, generator=draw)
+        corner = torch.rand(num, 2, generator=draw) * (torch.tensor([30.0, 40.0]) - sides)
+        boxes = torch.cat([corner, sides], dim=1)
+        mirrored, angle = torch.rand(num, generator=draw) < 0.5, 0.3 * torch.randn(num, generator=draw)
+        views.append(ViewGeometry.from_boxes(boxes, mirrored=mirrored, angle=angle))
+    return tuple(views)
+
+
+def pck_by_loops(x, y, places, pixels, side, thresholds):
+    """Places of the centres in y as [row, column] shares of y, NaN where not shown; ``pixels``: their "
+    "metric."""
+    grid = y.shape[2:]
+    rows = []
+    for image in range(len(x)):
+        for cell in range(x[0, 0].numel()):
+            true = places[image][cell]
+            if not np.isfinite(true).all() or (true < 0).any() or (true >= 1).any():
+                continue
+            here = x[image].flatten(1)[:, cell].double().numpy()
+            others = y[image].flatten(1).double().numpy()
+            cosines = here @ others / np.linalg.norm(here) / np.linalg.norm(others, axis=0)
+            apart = []
+            for row, column in np.ndindex(*grid):
+                centre = np.array([(row + 0.5) / grid[0], (column + 0.5) / grid[1]])
+                apart.append(np.linalg.norm(pixels[image] @ (centre - true)))
+            apart = np.array(apart)
+            answer = int(cosines.argmax())
+            own = int(true[0] * grid[0]) * grid[1] + int(true[1] * grid[1])
+            hits = [apart <= a * side[image] for a in thresholds]
+            each = [*hits, np.arange(len(apart)) == own, apart]
+            nearest = int(apart.argmin())
+            rows.append([[v[answer] for v in each], [v.mean() for v in each], [v[nearest] for v in each]])
+    return np.array(rows, dtype=float).mean(axis=0), len(rows)
+
+
+def test_pck_of_views_is_the_share_of_cells():
+    first, second = views_of()
+    generator = torch.Generator().manual_seed(1)
+    x, y = (torch.randn(3, 6, *grid, generator=generator) for grid in ((4, 5), (6, 3)))
+    places, pixels, sides = [], [], []
+    for one, two in zip(first.matrix.numpy(), second.matrix.numpy(), strict=True):
+        cells = [((2 * r + 1) / 4 - 1, (2 * c + 1) / 5 - 1) for r in range(4) for c in range(5)]
+        there = [np.linalg.solve(two[:, :2], one @ [*cell, 1] - two[:, 2]) for cell in cells]
+        places.append((np.array(there) + 1) / 2)
+        pixels.append(2 * two[:, :2])
+        sides.append(max(np.linalg.norm(2 * two[:, 0]), np.linalg.norm(2 * two[:, 1])))
+    thresholds = (0.1, 0.3)
+    expected, num = pck_by_loops(x, y, places, pixels, sides, thresholds)
+    found = correspondence_accuracy(x, y, (first, second), thresholds=thresholds)
+    assert list(found) == ["pck_0.1", "pck_0.3", "pck_cell", "distance"]
+    for place, measured in enumerate(found.values()):
+        assert measured.num == num
+        assert measured.value == pytest.approx(expected[0, place])
+        assert measured.baseline["a random cell"] == pytest.approx(expected[1, place])
+        if measured.name != "pck_cell":
+            assert measured.baseline["the nearest cell"] == pytest.approx(expected[2, place])
+        low, high = measured.interval
+        assert low <= measured.value <= high
+    assert found["pck_cell"].baseline["a random cell"] == pytest.approx(1 / 18)
+    assert found == correspondence_accuracy(x.numpy(), y.numpy(), (first, second), thresholds=thresholds)
+
+
+def test_pck_along_a_flow_is_in_pixels_of_the_target(monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    x, y = (torch.randn(1, 6, *grid, generator=generator) for grid in ((4, 5), (6, 3)))
+    disparity = 6 * torch.rand(1, 36, 45, generator=generator)
+    disparity[0, 10:18, 18:27] = torch.inf
+    places = []
+    for row, column in np.ndindex(4, 5):
+        pixel = 9 * row + 4, 9 * column + 4  # the middle one of the cell
+        across = float(pixel[1] + 0.5 - disparity[0][pixel])
+        places.append([(pixel[0] + 0.5) / 36, across / 45])
+    expected, num = pck_by_loops(x, y, [np.array(places)], [np.diag([36.0, 45.0])], [45.0], (0.2,))
+    flow = FlowField.from_disparity(disparity)
+    found = correspondence_accuracy(x, y, flow, thresholds=0.2)
+    assert num == found["pck_0.2"].num < 20
+    for place, measured in enumerate(found.values()):
+        assert measured.value == pytest.approx(expected[0, place])
+        assert measured.baseline["a random cell"] == pytest.approx(expected[1, place])
+    assert found["distance"].settings["interval"] == "bootstrap over tiles of the image"
+    monkeypatch.setattr(_pck, "_ENTRIES", 1)
+    blocks = correspondence_accuracy(x, y, flow, thresholds=0.2)
+    assert [m.value for m in blocks.values()] == pytest.approx([m.value for m in found.values()])
+
+
+@pytest.mark.parametrize("grid", [(5, 5), (3, 3, 3)])
+def test_features_that_say_where_they_are_find_their_place(grid):
+    """Views with geometry: an image of coordinates is answered within a cell; by index it is not."""
+    whole = ViewGeometry.whole(2, (30,) * len(grid))
+    turned = ViewGeometry(whole.matrix * torch.tensor([-1.0] + [1.0] * len(grid)))  # first axis reversed
+    number = int(np.prod(grid))
+    x = torch.eye(number).view(1, number, *grid).expand(2, -1, *grid)
+    found = correspondence_accuracy(x, x.flip(2), (whole, turned))
+    assert found["pck_0.05"].value == found["pck_cell"].value == 1
+    assert found["distance"].value == pytest.approx(0, abs=1e-9)
+    assert found["pck_cell"].baseline["a random cell"] == pytest.approx(1 / number)
+    assert correspondence_accuracy(x, x, (whole, turned))["pck_cell"].value == pytest.approx(1 / grid[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"geometry": None},
+            InputError,
+            "correspondence_accuracy: geometry must be the ViewGeometry of x and of y, or a FlowField, "
+            "because it "
+            "says which places belong together. Got NoneType. Pass geometry=views.geometry(epoch, index), "
+            "or "
+            "FlowField.from_disparity(...).",
+        ),
+        (
+            {"geometry": (ViewGeometry.whole(3, (4, 4)),) * 2},
+            ShapeError,
+            "correspondence_accuracy: geometry must be of 2 images with 2 axes, because it says where the "
+            "cells "
+            "of these maps lie. Got 3 images with 2 axes. Pass the geometry of these views.",
+        ),
+        (
+            {"y": torch.zeros(2, 3, 3, 4)},
+            ShapeError,
+            "correspondence_accuracy: y must have the images, channels and axes of x, because cells are "
+            "compared. "
+            "Got x (2, 5, 3, 4), y (2, 3, 3, 4). Pass the maps of one encoder for both views.",
+        ),
+        (
+            {
+                "geometry": (
+                    ViewGeometry.whole(2, (4, 4)),
+                    ViewGeometry.from_boxes(torch.tensor([[9.0, 9.0, 4.0, 4.0]] * 2)),
+                )
+            },
+            UndefinedError,
+            "correspondence_accuracy: geometry must lead from some cell of x into y, because only cells "
+            "that y "
+            "shows have a true partner. Got none of 2 images. Pass views that overlap.",
+        ),
+        (
+            {"thresholds": (0.1, 0)},
+            InputError,
+            "correspondence_accuracy: thresholds must be a finite number greater than 0, because the "
+            "formula is "
+            "defined only there. Got 0. Pass for instance thresholds=2.",
+        ),
+    ],
+)
+def test_messages_of_pck(change, error, message):
+    whole = ViewGeometry.whole(2, (4, 4))
+    with pytest.raises(error) as found:
+        correspondence_accuracy(**{"x": MAPS, "y": MAPS, "geometry": (whole, whole), **change})
     assert str(found.value) == message

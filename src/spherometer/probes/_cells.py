@@ -110,7 +110,7 @@ def cut(
     return Cells(torch.cat(rows), share, labels, torch.cat(images))
 
 
-def checked_maps(function: str, maps: Any, channels: int | None = None) -> Tensor:
+def checked_maps(function: str, maps: Any, channels: int | None = None, name: str = "maps") -> Tensor:
     """Maps as a float32 (or float64) tensor on the CPU: finite, of two or three axes."""
     array = maps.detach().cpu() if isinstance(maps, Tensor) else maps
     if isinstance(array, np.ndarray) and array.dtype.kind == "f":
@@ -118,14 +118,14 @@ def checked_maps(function: str, maps: Any, channels: int | None = None) -> Tenso
     if not isinstance(array, Tensor) or not array.is_floating_point():
         got = f"dtype {array.dtype}".replace("torch.", "") if hasattr(array, "dtype") else type(maps).__name__
         _checks.refuse(
-            InputError, function, "maps", "be a tensor or an array of floating-point numbers",
+            InputError, function, name, "be a tensor or an array of floating-point numbers",
             "they are maps of features", got, "Convert them with torch.as_tensor(...).float()",
         )  # fmt: skip
     shape = tuple(array.shape)
     if array.ndim not in (4, 5) or 0 in shape or channels not in (None, shape[1]):
         wanted = "C" if channels is None else str(channels)
         _checks.refuse(
-            ShapeError, function, "maps", f"have shape [N, {wanted}, H, W] or [N, {wanted}, H, W, Z]",
+            ShapeError, function, name, f"have shape [N, {wanted}, H, W] or [N, {wanted}, H, W, Z]",
             "every cell of every image has features", f"shape {shape}",
             "Pass the dense maps of an encoder" if channels is None else "Pass maps of the same encoder",
         )  # fmt: skip
@@ -134,7 +134,7 @@ def checked_maps(function: str, maps: Any, channels: int | None = None) -> Tenso
     if not (math.isfinite(float(low)) and math.isfinite(float(high))):
         row = int((~torch.isfinite(found)).flatten(1).any(dim=1).nonzero()[0, 0])
         _checks.refuse(
-            InputError, function, "maps", "be finite", "a probe reads every cell",
+            InputError, function, name, "be finite", "a probe reads every cell",
             f"NaN or infinity, first in image {row}", "Leave those images out",
         )  # fmt: skip
     return found

@@ -157,7 +157,7 @@ BAD_DOCUMENTS = [
     (changed(("spherometer",), 1), "hold a string 'spherometer' (the version)", "1"),
     (
         changed(("more",), 1),
-        "hold nothing but schema, spherometer, measurements, notes and bandwidth_curve",
+        "hold nothing but schema, spherometer, measurements, notes, bandwidth_curve and local_density",
         "['more']",
     ),
     (changed((*UNIFORMITY, "value"), None), "hold a usable 'value' in measurement 'uniformity'", "None"),

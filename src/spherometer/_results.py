@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn
 
 from spherometer import _checks
 from spherometer._curve import BandwidthCurve
+from spherometer._density import LocalDensity
 from spherometer._version import __version__
 from spherometer.errors import InputError
 
@@ -113,9 +114,10 @@ class Evaluation(Mapping[str, Measurement]):
         notes: what a reader must know, for instance how many rows were dropped.
         version: the version of the package that measured.
         bandwidth_curve: the conditional measures against the bandwidth, where they were asked for.
+        local_density: how densely the classes lie, where labels were given.
     """
 
-    __slots__ = ("_measurements", "bandwidth_curve", "notes", "version")
+    __slots__ = ("_measurements", "bandwidth_curve", "local_density", "notes", "version")
 
     def __init__(
         self,
@@ -124,9 +126,11 @@ class Evaluation(Mapping[str, Measurement]):
         notes: tuple[str, ...] = (),
         version: str = __version__,
         bandwidth_curve: BandwidthCurve | None = None,
+        local_density: LocalDensity | None = None,
     ) -> None:
         self._measurements = dict(measurements)
         self.bandwidth_curve = bandwidth_curve
+        self.local_density = local_density
         self.notes = tuple(notes)
         self.version = version
 
@@ -160,6 +164,8 @@ class Evaluation(Mapping[str, Measurement]):
         }
         if self.bandwidth_curve is not None:
             found["bandwidth_curve"] = self.bandwidth_curve.to_dict()
+        if self.local_density is not None:
+            found["local_density"] = self.local_density.to_dict()
         return found
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -183,14 +189,20 @@ class Evaluation(Mapping[str, Measurement]):
         version = document.get("spherometer")
         if not isinstance(version, str):
             _bad("hold a string 'spherometer' (the version)", repr(version)[:200])
-        extra = sorted(set(document) - {"schema", "spherometer", "measurements", "notes", "bandwidth_curve"})
+        known = ("schema", "spherometer", "measurements", "notes", "bandwidth_curve", "local_density")
+        extra = sorted(set(document) - set(known))
         if extra:
-            wanted = "hold nothing but schema, spherometer, measurements, notes and bandwidth_curve"
-            _bad(wanted, str(extra)[:200])
+            _bad(f"hold nothing but {', '.join(known[:-1])} and {known[-1]}", str(extra)[:200])
         read = {name: Measurement.from_dict(name, each) for name, each in measurements.items()}
         curve = document.get("bandwidth_curve")
-        drawn = None if curve is None else BandwidthCurve.from_dict(curve)
-        return cls(read, notes=tuple(notes), version=version, bandwidth_curve=drawn)
+        density = document.get("local_density")
+        return cls(
+            read,
+            notes=tuple(notes),
+            version=version,
+            bandwidth_curve=None if curve is None else BandwidthCurve.from_dict(curve),
+            local_density=None if density is None else LocalDensity.from_dict(density),
+        )
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Evaluation:
@@ -244,8 +256,10 @@ class Evaluation(Mapping[str, Measurement]):
         widths = [max(_width(row[column]) for row in rows) for column in range(len(_HEADER))]
         lines = ["  ".join(map(_pad, row, widths, _RIGHT)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        curve = [] if self.bandwidth_curve is None else ["", str(self.bandwidth_curve)]
-        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes), *curve])
+        parts = [str(part) for part in (self.bandwidth_curve, self.local_density) if part is not None]
+        return "\n".join(
+            [*lines, *(f"Note: {note}" for note in self.notes), *(f"\n{part}" for part in parts)]
+        )
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in _HEADER)
@@ -256,8 +270,9 @@ class Evaluation(Mapping[str, Measurement]):
             tail = [f"<td>{escaped}</td>", f"<td>{num}</td>", f"<td>{better}</td>"]
             body.append("<tr>" + "".join([*plain, *tail]) + "</tr>")
         notes = "".join(f"<p>Note: {html.escape(note)}</p>" for note in self.notes)
-        curve = "" if self.bandwidth_curve is None else f"<pre>{html.escape(str(self.bandwidth_curve))}</pre>"
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>{notes}{curve}"
+        parts = [str(part) for part in (self.bandwidth_curve, self.local_density) if part is not None]
+        more = "".join(f"<pre>{html.escape(part)}</pre>" for part in parts)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>{notes}{more}"
 
 
 _HEADER = ("metric", "value", "95 % interval", "compare with", "n", "better")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch import Tensor
 from spherometer import _checks, sphere
 from spherometer._checks import Features, NanPolicy
 from spherometer.errors import InputError, ShapeError, UndefinedError
+
+_LONGEST_NAME = 60
 
 
 def _missing(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -113,3 +116,39 @@ def labelled_rows(
         _checks.refuse_zero_rows(function, "z", rows)
         rows = sphere.normalize(rows)
     return checked, rows, [codes[everywhere].to(rows.device) for codes, _ in found]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows that have a label."""
+
+    rows: Tensor  # [N, D]
+    codes: Tensor  # [N] int64, 0 ... C - 1; every class has a row
+    names: tuple[str, ...]  # C different ones
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def of(cls, rows: Tensor, codes: Tensor, labels: Any, places: Tensor) -> Labelled:
+        """Rows with their codes [N] and the ``places`` of their labels [N]; classes without a row go."""
+        _, at, compact = np.unique(codes.cpu().numpy(), return_index=True, return_inverse=True)
+        values = np.array(labels.tolist()) if isinstance(labels, Tensor) else labels
+        values = values if isinstance(values, (list, tuple)) else np.asarray(values)
+        names: dict[str, None] = {}
+        for first in at:
+            names[_different(str(values[int(places[int(first)])]), names)] = None
+        return cls(rows, torch.from_numpy(compact).to(rows.device), tuple(names))
+
+    def sizes(self) -> list[int]:
+        """Rows of each class."""
+        return [int(size) for size in torch.bincount(self.codes, minlength=len(self.names))]
+
+
+def _different(name: str, taken: Container[str]) -> str:
+    """A short name that no other class has: 1 and "1" are two classes."""
+    short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    found, number = short, 2
+    while found in taken:
+        found, number = f"{short} ({number})", number + 1
+    return found

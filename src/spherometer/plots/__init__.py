@@ -5,6 +5,7 @@ from spherometer.plots._circle import circle as circle
 from spherometer.plots._conditional import bandwidth_scores as bandwidth_scores
 from spherometer.plots._conditional import trade as trade
 from spherometer.plots._intervals import intervals as intervals
+from spherometer.plots._local_density import local_density as local_density
 from spherometer.plots._plane import plane as plane
 from spherometer.plots._selection import selection as selection
 from spherometer.plots._style import to_png as to_png

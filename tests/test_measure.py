@@ -129,6 +129,7 @@ def test_one_pass_over_each_set_of_pairs(monkeypatch):
         "gaussian_moments",
         "masked_logsumexp",
         "nearest",
+        "nearest_blocks",
         "gaussian_potential",
         "gaussian_log_rows",
     ):
@@ -140,7 +141,7 @@ def test_one_pass_over_each_set_of_pairs(monkeypatch):
 
         monkeypatch.setattr(pairs, name, counted)
     everything()
-    assert sorted(calls) == ["gaussian_moments", "masked_logsumexp", "nearest"]
+    assert sorted(calls) == ["gaussian_moments", "masked_logsumexp", "nearest_blocks"]
 
 
 # --- intervals ----------------------------------------------------------------------------------------

@@ -1,78 +1,94 @@
 """How features and class labels agree: pure neighbourhoods, similar classmates.
 
-Shapes: N rows, D dimensions, C classes.
+Shapes: N rows, D dimensions, C classes, B rows of a block, K neighbours searched for, the k nearest of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spherometer import _checks, pairs, sphere
-from spherometer._checks import Features, NanPolicy
-from spherometer.errors import UndefinedError
-from spherometer.metrics._labels import class_codes, refuse_no_pairs
+from spherometer import _checks, pairs
+from spherometer._checks import NanPolicy
+from spherometer.errors import InputError, UndefinedError
+from spherometer.metrics._labels import labelled_rows, refuse_no_pairs
 
 
-def _labelled(
-    function: str, z: Any, labels: Any, *, normalize: bool, nan: NanPolicy
-) -> tuple[Features, Tensor, Tensor]:
-    """Checked features, their rows with a label [N, D], and the class codes of those rows [N]."""
-    checked = _checks.features(function, "z", z, min_rows=2, nan=nan)
-    num = len(checked.rows) if checked.kept is None else len(checked.kept)
-    codes, there = class_codes(function, labels, num, nan)
-    if checked.kept is not None:
-        kept = checked.kept.cpu()
-        codes, there = codes[kept], there[kept]
-    rows, codes = checked.rows.detach(), codes[there]
-    if not bool(there.all()):
-        rows = rows[there.to(rows.device)]
-    if len(rows) < 2:
-        _checks.refuse(
-            UndefinedError,
-            function,
-            "z",
-            "have at least 2 rows with a label",
-            "the quantity is a mean over pairs of rows",
-            f"{len(rows)} of {num} rows",
-            "Pass the whole set at once",
-        )
-    if normalize:
-        _checks.refuse_zero_rows(function, "z", rows)
-        rows = sphere.normalize(rows)
-    return checked, rows, codes.to(rows.device)
+@dataclass(frozen=True)
+class Neighborhood:
+    """What the k nearest other rows of every row say.
 
-
-def purity(function: str, rows_ND: Tensor, codes_N: Tensor, k: int) -> tuple[Tensor, float | None]:
-    """Mean share of the k nearest other rows that have the row's own class, and its standard error.
-
-    The error is the jackknife's: without row r, the rows that had it as a neighbour get their next one.
-    It is None where there is no next one.
+    Attributes:
+        k: number of neighbours.
+        purity: mean share of the neighbours that have the row's own class (float64, 0-dim).
+        error: its standard error by the jackknife: without row r, the rows that had it as a neighbour get
+            their next one. None where there is no next one.
+        occurrences: [N] int64: how many rows have this one among their neighbours.
     """
+
+    k: int
+    purity: Tensor
+    error: float | None
+    occurrences: Tensor
+
+
+def neighborhoods(function: str, rows_ND: Tensor, codes_N: Tensor, ks: Sequence[int]) -> list[Neighborhood]:
+    """The neighbourhoods of each size, from one search for the largest; O(N) memory for each size."""
     num = len(rows_ND)
-    if k >= num:
+    if max(ks) >= num:
         _checks.refuse(
             UndefinedError,
             function,
             "k",
             "be smaller than the number of rows",
             "a row has only N - 1 neighbours",
-            f"k = {k} for {num} rows",
+            f"k = {max(ks)} for {num} rows",
             f"Pass k={num - 1} or less",
         )
-    indices, _ = pairs.nearest(rows_ND, min(k + 1, num - 1))
-    same = (codes_N[indices] == codes_N[:, None]).to(torch.float64)
-    shares_N = same[:, :k].mean(dim=1)
+    shares = {k: rows_ND.new_empty(num, dtype=torch.float64) for k in ks}
+    changes = {k: rows_ND.new_zeros(num, dtype=torch.float64) for k in ks}
+    occurrences = {k: codes_N.new_zeros(num) for k in ks}
+    for start, indices_BK in pairs.nearest_blocks(rows_ND, min(max(ks) + 1, num - 1)):
+        stop = start + len(indices_BK)
+        same_BK = (codes_N[indices_BK] == codes_N[start:stop, None]).to(torch.float64)
+        for k in shares:
+            found = indices_BK[:, :k].flatten()
+            shares[k][start:stop] = same_BK[:, :k].mean(dim=1)
+            occurrences[k] += torch.bincount(found, minlength=num)
+            if k + 1 < num:
+                change_Bk = (same_BK[:, k : k + 1] - same_BK[:, :k]) / k
+                changes[k].index_add_(0, found, change_Bk.flatten())
+    return [
+        Neighborhood(k, shares[k].mean(), _jackknife_error(shares[k], changes[k], k), occurrences[k])
+        for k in ks
+    ]
+
+
+def _jackknife_error(shares_N: Tensor, changes_N: Tensor, k: int) -> float | None:
+    num = len(shares_N)
     if k + 1 >= num:
-        return shares_N.mean(), None
-    change = (same[:, k:] - same[:, :k]) / k
-    changes_N = shares_N.new_zeros(num).index_add_(0, indices[:, :k].flatten(), change.flatten())
+        return None
     without_N = (shares_N.sum() - shares_N + changes_N) / (num - 1)
     variance = (without_N - without_N.mean()).square().sum() * (num - 1) / num
-    return shares_N.mean(), float(variance.sqrt())
+    return float(variance.sqrt())
+
+
+def purities(
+    function: str, rows_ND: Tensor, codes_N: Tensor, ks: Sequence[int]
+) -> list[tuple[Tensor, float | None]]:
+    """Purity of the neighbourhoods of each size, with its standard error."""
+    return [(each.purity, each.error) for each in neighborhoods(function, rows_ND, codes_N, ks)]
+
+
+def purity(function: str, rows_ND: Tensor, codes_N: Tensor, k: int) -> tuple[Tensor, float | None]:
+    """Purity of the neighbourhoods of one size, with its standard error."""
+    return purities(function, rows_ND, codes_N, [k])[0]
 
 
 def class_tolerance(rows_ND: Tensor, codes_N: Tensor) -> Tensor:
@@ -84,11 +100,34 @@ def class_tolerance(rows_ND: Tensor, codes_N: Tensor) -> Tensor:
     return (sums_CD.square().sum() - wide.square().sum()) / num_pairs
 
 
+def numbers_of_neighbors(function: str, k: Any) -> tuple[list[int], bool]:
+    """The numbers of neighbours, and whether they were given as a sequence."""
+    many = isinstance(k, (list, tuple))
+    if isinstance(k, (Tensor, np.ndarray)) and k.ndim == 1:
+        many, k = True, k.tolist()
+    if not many:
+        _checks.whole(function, "k", k)
+        return [int(k)], False
+    if not len(k):
+        _checks.refuse(
+            InputError,
+            function,
+            "k",
+            "hold at least one number",
+            "there is one value for each number of neighbours",
+            "an empty sequence",
+            "Pass for instance k=[1, 10, 100]",
+        )
+    for each in k:
+        _checks.whole(function, "k", each)
+    return [int(each) for each in k], True
+
+
 def neighbor_purity(
     z: Tensor | NDArray[Any],
     labels: Any,
     *,
-    k: int = 10,
+    k: Any = 10,
     normalize: bool = True,
     nan: NanPolicy = "refuse",
 ) -> Any:
@@ -100,33 +139,41 @@ def neighbor_purity(
     Args:
         z: [N, D] features, N >= 2.
         labels: [N] classes: numbers or strings; a list, an array or a tensor.
-        k: number of neighbours, < N.
+        k: number of neighbours, 1 <= k < N; several (a list, a tuple, a 1-D array or tensor) share a search.
         normalize: scale rows to length 1 first; False uses them as they are.
         nan: "refuse" rows with NaN or infinity and missing labels (None, NaN), or "drop" them.
 
     Returns:
-        A 0-dim tensor for tensors, a float for NumPy arrays. No gradient.
+        A 0-dim tensor for tensors, a float for NumPy arrays; a list of these for several ``k``. No gradient.
 
     Range: [0, 1], higher is better. Labels unrelated to the features give about
     \sum_c n_c (n_c - 1) / (N (N - 1)), n_c the class sizes.
 
     Raises:
-        InputError: ``z`` is not a finite [N, D] floating-point array, a label is missing.
+        InputError: ``z`` is not a finite [N, D] floating-point array, a label is missing, a ``k`` is not a
+            whole number >= 1.
         ShapeError: not one label for each row.
-        UndefinedError: fewer than two rows, or not more than ``k``.
+        UndefinedError: fewer than two rows, or not more than the largest ``k``.
 
-    Cost: O(N^2 D) time, O(N k) memory.
+    Cost: O(N^2 D) time; O(N D) memory and one block of neighbours, whatever ``k``.
 
     Source: the leave-one-out agreement of a k-nearest-neighbour classifier; the averaged form is ours.
 
     Example:
         >>> import numpy as np
-        >>> neighbor_purity(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]]), [0, 0, 1, 1], k=1)
+        >>> z = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+        >>> neighbor_purity(z, [0, 0, 1, 1], k=1)
         1.0
+        >>> neighbor_purity(z, [0, 0, 1, 1], k=[1, 2])
+        [1.0, 0.5]
     """
-    _checks.whole("neighbor_purity", "k", k)
-    checked, rows_ND, codes_N = _labelled("neighbor_purity", z, labels, normalize=normalize, nan=nan)
-    return checked.scalar(purity("neighbor_purity", rows_ND, codes_N, int(k))[0])
+    function = "neighbor_purity"
+    ks, many = numbers_of_neighbors(function, k)
+    checked, rows_ND, (codes_N,) = labelled_rows(
+        function, z, {"labels": labels}, normalize=normalize, nan=nan
+    )
+    found = [checked.scalar(value) for value, _ in purities(function, rows_ND, codes_N, ks)]
+    return found if many else found[0]
 
 
 def tolerance(
@@ -163,6 +210,8 @@ def tolerance(
         >>> tolerance(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 3.0]]), ["a", "b", "b"])
         1.0
     """
-    checked, rows_ND, codes_N = _labelled("tolerance", z, labels, normalize=normalize, nan=nan)
+    checked, rows_ND, (codes_N,) = labelled_rows(
+        "tolerance", z, {"labels": labels}, normalize=normalize, nan=nan
+    )
     refuse_no_pairs("tolerance", codes_N)
     return checked.scalar(class_tolerance(rows_ND, codes_N))

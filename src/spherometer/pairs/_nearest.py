@@ -8,6 +8,7 @@ answer is exact, and ties go to the lower index.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ _BLOCK = 1 << 20  # entries of one block of distances
 _SPARE = 8  # candidates beyond k
 
 
-@torch.no_grad()
 def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` nearest other rows of every row.
 
@@ -35,6 +35,20 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Cost: one GEMM of N^2 D in float64, a block of at most 2^20 distances (or one row) at a time; rows with
     more than a few equally near neighbours cost several times that.
+    """
+    indices, distances = [], []
+    for start, columns in nearest_blocks(x, k):
+        some = x[start : start + len(columns)].detach().double()
+        indices.append(columns)
+        distances.append(_squared(some, x.detach(), columns).to(x.dtype))
+    return torch.cat(indices), torch.cat(distances)
+
+
+@torch.no_grad()
+def nearest_blocks(x: Tensor, k: int) -> Iterator[tuple[int, Tensor]]:
+    """The same indices, a block of rows at a time: the first row of each block, and its [B, k].
+
+    Cost: as ``nearest``; memory O(N D) and a block.
     """
     n = len(x)
     if not 1 <= k < n:
@@ -52,7 +66,6 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     # bound of the rounding of all sums of D products behind two squared distances
     slack = 8 * (x.shape[1] + 4) * torch.finfo(torch.float64).eps * float(lengths.max())
     block = max(1, _BLOCK // n)
-    indices, distances = [], []
     for start in range(0, n, block):
         some = points[start : start + block]
         rough = torch.addmm(lengths, some, points.T, alpha=-2).add_(lengths[start : start + block, None])
@@ -61,9 +74,7 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
         if not bool(safe.all()):
             rows = (~safe).nonzero().flatten()
             columns[rows] = _by_differences(points, rows + start, k)
-        indices.append(columns)
-        distances.append(_squared(some, points, columns).to(x.dtype))
-    return torch.cat(indices), torch.cat(distances)
+        yield start, columns
 
 
 def _candidates(some: Tensor, points: Tensor, rough: Tensor, k: int, slack: float) -> tuple[Tensor, Tensor]:
@@ -96,4 +107,4 @@ def _by_differences(points: Tensor, rows: Tensor, k: int) -> Tensor:
 
 def _squared(some: Tensor, points: Tensor, columns: Tensor) -> Tensor:
     """Squared distances of rows to their chosen neighbours, one rank at a time."""
-    return torch.stack([(some - points[column]).square().sum(dim=1) for column in columns.T], dim=1)
+    return torch.stack([(some - points[column].double()).square().sum(dim=1) for column in columns.T], dim=1)

@@ -6,12 +6,16 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import jaccard_score
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import jaccard_score, r2_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from spherometer.correspondence import FlowField, ViewGeometry
+from spherometer.data import StereoPair, stereo_pair
 from spherometer.errors import InputError, ShapeError, UndefinedError
 from spherometer.probes import (
+    DenseRidgeProbe,
     KNNSegmentation,
     SegmentationProbe,
     _cells,
@@ -505,3 +509,140 @@ def test_messages_of_pck(change, error, message):
     with pytest.raises(error) as found:
         correspondence_accuracy(**{"x": MAPS, "y": MAPS, "geometry": (whole, whole), **change})
     assert str(found.value) == message
+
+
+# --- numbers of pixels --------------------------------------------------------------------------------
+
+
+def maps_and_numbers(num=4, grid=(5, 6), factor=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    size = tuple(side * factor for side in grid)
+    maps = torch.randn(num, 4, *grid, generator=generator)
+    smooth = F.interpolate((maps[:, :2].sum(dim=1, keepdim=True)), size=size)[:, 0]
+    return maps, 3 * smooth + 7 + torch.randn(smooth.shape, generator=generator)
+
+
+@pytest.mark.parametrize("upsample", [1, 3])
+def test_dense_regression_is_that_of_the_means_of_cells(upsample):
+    maps, targets = maps_and_numbers()
+    targets[0, :4, :5], targets[1, 3:5, 3:6] = torch.nan, torch.inf
+    probe = DenseRidgeProbe(0.3, upsample=upsample).fit(maps.double(), targets)
+    fine = tuple(side * upsample for side in (5, 6))
+    larger = F.interpolate(maps.double(), size=fine, mode="bilinear", align_corners=False)
+    rows, means, step = [], [], 3 // upsample
+    for image, row, column in np.ndindex(4, *fine):
+        block = targets[image, step * row : step * (row + 1), step * column : step * (column + 1)]
+        known = block[torch.isfinite(block)]
+        if len(known) >= block.numel() / 2:
+            rows.append(larger[image, :, row, column].numpy())
+            means.append(float(known.double().mean()))
+    model = make_pipeline(StandardScaler(), Ridge(alpha=1 / 0.3)).fit(rows, means)
+    cells = model.predict(maps.double().permute(0, 2, 3, 1).reshape(-1, 4).numpy())
+    grid = torch.from_numpy(cells).view(4, 1, 5, 6)
+    expected = F.interpolate(grid, size=(15, 18), mode="bilinear", align_corners=False)[:, 0].numpy()
+    np.testing.assert_allclose(probe.predict(maps.double(), (15, 18)), expected, rtol=1e-8)
+    known = np.isfinite(targets.numpy())
+    y, guess = targets.double().numpy()[known], expected[known]
+    scores = probe.evaluate(maps.double(), targets)
+    assert scores["rmse"].value == pytest.approx(np.sqrt(np.mean((y - guess) ** 2)))
+    assert scores["mae"].value == pytest.approx(np.mean(np.abs(y - guess)))
+    assert scores["r2"].value == pytest.approx(r2_score(y, guess)) == probe.score(maps.double(), targets)
+    assert scores["rmse"].num == known.sum()
+    # the same targets: the constant is their mean
+    assert scores["rmse"].baseline["always the same number"] == pytest.approx(y.std())
+    for measured in scores.values():
+        assert measured.interval[0] <= measured.value <= measured.interval[1]
+        assert measured.settings["interval"] == "bootstrap over images"
+
+
+def test_a_single_image_is_resampled_by_tiles():
+    maps, targets = maps_and_numbers(num=1)
+    scores = DenseRidgeProbe().fit(maps, targets).evaluate(maps.numpy(), targets.numpy())
+    assert scores["rmse"].settings["interval"] == "bootstrap over tiles of the image"
+    assert scores["r2"].value > 0.4
+    tiles = _cells.tiles((8, 4)).view(8, 4)
+    assert tiles.tolist() == [[4 * (row // 2) + column for column in range(4)] for row in range(8)]
+    three = maps_and_numbers(num=2, grid=(3, 4, 2))
+    assert DenseRidgeProbe().fit(*three).predict(three[0], (9, 12, 6)).shape == (2, 9, 12, 6)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda maps, targets: DenseRidgeProbe().fit(maps, targets > 0),
+            InputError,
+            "DenseRidgeProbe.fit: targets must be a tensor or an array of numbers, because a number of "
+            "every pixel "
+            "is predicted. Got dtype bool. Convert them with .float().",
+        ),
+        (
+            lambda maps, targets: DenseRidgeProbe().fit(maps, targets * torch.nan),
+            UndefinedError,
+            "DenseRidgeProbe.fit: targets must be known for half of the pixels of some cell, because a "
+            "cell has "
+            "the mean of its pixels. Got at most 0 of a cell. Pass targets with more finite numbers.",
+        ),
+        (
+            lambda maps, targets: DenseRidgeProbe().fit(maps, targets).score(maps, targets * 0),
+            UndefinedError,
+            "DenseRidgeProbe.score: targets must hold numbers that vary, because there is nothing to "
+            "explain in a "
+            "constant. Got 1080 known pixels. Pass other targets.",
+        ),
+        (
+            lambda maps, targets: DenseRidgeProbe().predict(maps, (15, 18)),
+            InputError,
+            "DenseRidgeProbe.predict: probe must be fitted, because it has no weights yet. Got none. Call "
+            "fit(maps, targets) first.",
+        ),
+    ],
+)
+def test_messages_of_dense_regression(call, error, message):
+    with pytest.raises(error) as found:
+        call(*maps_and_numbers())
+    assert str(found.value) == message
+
+
+# --- a real pair --------------------------------------------------------------------------------------
+
+
+def test_the_stereo_pair_shows_the_same_along_its_disparity():
+    pair = stereo_pair()
+    rows, columns = torch.meshgrid(torch.arange(500), torch.arange(741), indexing="ij")
+    there = (columns - pair.disparity).round()
+    shown = torch.isfinite(there) & (there >= 0)
+    other = pair.right[:, rows[shown], there[shown].long()]
+    apart = (pair.left[:, shown] - other).abs().mean()
+    assert float(apart) < 0.05
+    assert float((pair.left[:, shown] - pair.right[:, shown]).abs().mean()) > 0.12
+    depth = pair.depth
+    assert torch.equal(torch.isnan(depth), torch.isinf(pair.disparity))
+    assert 1.9 < float(depth[~depth.isnan()].min()) < float(depth[~depth.isnan()].max()) < 5.1
+    half = pair.resized((250, 370))
+    torch.testing.assert_close(
+        half.depth[~half.depth.isnan()].max(), depth[~depth.isnan()].max(), rtol=1e-3, atol=0
+    )
+    assert torch.isfinite(half.disparity).float().mean() == pytest.approx(
+        float(shown.float().mean()), abs=0.05
+    )
+
+
+def test_colours_find_their_place_in_the_real_pair():
+    pair = stereo_pair().resized((128, 192))
+    patches = [F.unfold(each[None], 8, stride=8).view(1, -1, 16, 24) for each in (pair.left, pair.right)]
+    centred = [each - each.mean(dim=1, keepdim=True) for each in patches]
+    found = correspondence_accuracy(*centred, pair.flow)
+    assert found["pck_0.1"].value > 3 * found["pck_0.1"].baseline["a random cell"]
+    rolled = correspondence_accuracy(centred[0], centred[1].roll(8, 2), pair.flow)
+    assert rolled["pck_0.1"].value < found["pck_0.1"].value / 2
+
+
+def test_a_pair_of_two_sizes_is_refused():
+    with pytest.raises(ShapeError) as error:
+        StereoPair(torch.zeros(3, 4, 5), torch.zeros(3, 4, 6), torch.zeros(4, 5))
+    assert str(error.value) == (
+        "StereoPair: left, right and disparity must have shapes [3, H, W] and [H, W], because each pixel "
+        "has one "
+        "disparity. Got (3, 4, 5), (3, 4, 6) and (4, 5). Pass two images of one size."
+    )

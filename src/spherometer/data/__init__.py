@@ -22,6 +22,8 @@ from spherometer.data._segmented import SegmentedPart as SegmentedPart
 from spherometer.data._source import ArrayImages as ArrayImages
 from spherometer.data._source import LabelledImages as LabelledImages
 from spherometer.data._source import Parts as Parts
+from spherometer.data._stereo import StereoPair as StereoPair
+from spherometer.data._stereo import stereo_pair as stereo_pair
 from spherometer.data._text import TextPairs as TextPairs
 from spherometer.data._text import Vocabulary as Vocabulary
 from spherometer.data._text import words as words

@@ -2,6 +2,7 @@
 
 from spherometer.probes._cells import Cells as Cells
 from spherometer.probes._cells import cut_cells as cut_cells
+from spherometer.probes._dense_ridge import DenseRidgeProbe as DenseRidgeProbe
 from spherometer.probes._few_labels import few_labels as few_labels
 from spherometer.probes._intervals import wilson_interval as wilson_interval
 from spherometer.probes._linear import LinearProbe as LinearProbe

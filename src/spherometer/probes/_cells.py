@@ -6,7 +6,7 @@ Shapes: N images, C channels, K classes, M cells; maps [N, C, *grid], masks [N, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -22,6 +22,7 @@ IGNORE = 255
 _ENTRIES = 1 << 24  # numbers held at a time
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _MOST_CLASSES = 4096
+_TILES = 4  # along each axis of a single image, where the images themselves cannot be resampled
 
 
 @dataclass(frozen=True)
@@ -213,6 +214,14 @@ def class_shares(masks: Tensor, num_classes: int, grid: tuple[int, ...], ignore_
     shares = masks.new_zeros((len(masks), num_classes, *masks.shape[1:]), dtype=torch.float32)
     shares.scatter_(1, torch.where(counted, masks, 0)[:, None], counted[:, None].to(torch.float32))
     return F.interpolate(shares, size=grid, mode="area")
+
+
+def tiles(size: Sequence[int]) -> Tensor:
+    """The tile (of 4 along each axis) of every place of a map or mask, flat: places nearby share theirs."""
+    found = torch.zeros(1, dtype=torch.int64)
+    for side in size:
+        found = (found[:, None] * _TILES + torch.arange(side) * _TILES // side).flatten()
+    return found
 
 
 def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -24,7 +24,6 @@ from spherometer.probes._arrays import Array, Rows
 
 _FUNCTION = "correspondence_accuracy"
 _RESAMPLES = 1000
-_TILES = 4  # along each axis, of a single image
 _ENTRIES = 1 << 22  # distances held at once
 _CLOSE = 1e-9
 _CHANCE, _BEST = "a random cell", "the nearest cell"
@@ -201,10 +200,8 @@ def _clusters(x: Tensor, places: Tensor) -> Rows:
     if len(x) > 1:
         image = shown.nonzero()[:, 0].numpy()
         return np.unique(image, return_inverse=True)[1].astype(np.int64)
-    tile = np.zeros(1, dtype=np.int64)
-    for side in x.shape[2:]:
-        tile = np.add.outer(tile * _TILES, np.arange(side) * _TILES // side).ravel()
-    return np.unique(tile[shown[0].numpy()], return_inverse=True)[1].astype(np.int64)
+    tile = _cells.tiles(x.shape[2:])[shown[0]]
+    return np.unique(tile.numpy(), return_inverse=True)[1].astype(np.int64)
 
 
 def _resampled(values: Array, codes: Rows, seed: int) -> Array | None:

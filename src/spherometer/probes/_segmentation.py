@@ -54,7 +54,7 @@ class _Segmenter:
     def predict(self, maps: Any, size: Sequence[int]) -> Rows:
         """Classes [N, *size] of maps [N, C, *grid]: class scores are interpolated, and the largest wins."""
         z = self._maps("predict", maps)
-        sides = _checked_size(f"{self._name}.predict", size, z.ndim - 2)
+        sides = checked_size(f"{self._name}.predict", size, z.ndim - 2)
         found = np.empty((len(z), *sides), dtype=np.int64)
         for start, stop in _cells.blocks(len(z), self._num_classes * math.prod(sides)):
             found[start:stop] = self._predicted(z[start:stop], sides).numpy()
@@ -243,7 +243,8 @@ def _refuse_one_class(function: str, only: int) -> NoReturn:
     )  # fmt: skip
 
 
-def _checked_size(function: str, size: Any, axes: int) -> tuple[int, ...]:
+def checked_size(function: str, size: Any, axes: int) -> tuple[int, ...]:
+    """The sides of masks to predict."""
     if not isinstance(size, (tuple, list, torch.Size)) or len(size) != axes:
         _checks.refuse(
             InputError, function, "size", f"hold {axes} sides", "masks have the axes of the maps",

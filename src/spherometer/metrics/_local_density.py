@@ -48,12 +48,13 @@ def density_of(
     function: str, rows_ND: Tensor, codes_N: Tensor, num_classes: int, temperatures: Sequence[float]
 ) -> list[Density]:
     """Relative local density of rows at each temperature; ``function`` is named in messages."""
-    graph = _graph(function, rows_ND, temperatures)
-    return _densities(graph, codes_N, num_classes)
+    order = codes_N.argsort(stable=True)  # most tiles within a class or between two
+    graph = _graph(function, rows_ND[order], temperatures)
+    return _densities(graph, codes_N[order], num_classes)
 
 
 def _graph(function: str, rows_ND: Tensor, temperatures: Sequence[float]) -> pairs.NeighborGraph:
-    graph = pairs.neighbor_graph(rows_ND, temperatures, function=function)
+    graph = pairs.neighbor_graph(rows_ND, temperatures, function=function, keep=True)
     if graph.mean_distance <= _ROUNDING * torch.finfo(rows_ND.dtype).eps * float(rows_ND.abs().max()):
         _checks.refuse(
             UndefinedError, function, "z", "hold at least two different rows",
@@ -64,16 +65,21 @@ def _graph(function: str, rows_ND: Tensor, temperatures: Sequence[float]) -> pai
 
 
 def _densities(graph: pairs.NeighborGraph, codes_N: Tensor, num_classes: int) -> list[Density]:
-    edges_TCC, strengths_TN = pairs.class_edges(graph, codes_N, num_classes)
     num, sizes_C = len(codes_N), torch.bincount(codes_N, minlength=num_classes).double()
     together = float((sizes_C * (sizes_C - 1)).sum()) / (num * (num - 1))  # pairs of one class
     found = []
-    for temperature, edges_CC, strengths_N in zip(graph.temperatures, edges_TCC, strengths_TN, strict=True):
-        shares_C = edges_CC.sum(dim=1)
+    for temperature, own_N, all_N in zip(
+        graph.temperatures, *pairs.class_strengths(graph, codes_N), strict=True
+    ):
+        within_C, shares_C = (
+            sizes_C.new_zeros(num_classes).index_add_(0, codes_N, s) for s in (own_N, all_N)
+        )
+        total = shares_C.sum()
+        within_C, shares_C = within_C / total, shares_C / total
         squares_C = shares_C.square()
-        terms_C = edges_CC.diagonal() - squares_C
+        terms_C = within_C - squares_C
         # no row is its own neighbour, but the null model of modularity pairs it with itself
-        random = -float(strengths_N.square().sum()) * (1 - together)
+        random = -float((all_N / total).square().sum()) * (1 - together)
         found.append(
             Density(
                 temperature,

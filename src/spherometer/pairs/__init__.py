@@ -18,7 +18,7 @@ from spherometer.pairs._moments import gaussian_moments as gaussian_moments
 from spherometer.pairs._nearest import nearest as nearest
 from spherometer.pairs._nearest import nearest_blocks as nearest_blocks
 from spherometer.pairs._neighbor_graph import NeighborGraph as NeighborGraph
-from spherometer.pairs._neighbor_graph import class_edges as class_edges
+from spherometer.pairs._neighbor_graph import class_strengths as class_strengths
 from spherometer.pairs._neighbor_graph import edge_blocks as edge_blocks
 from spherometer.pairs._neighbor_graph import neighbor_graph as neighbor_graph
 from spherometer.pairs._repulsion import repelled_rows as repelled_rows

@@ -1,8 +1,9 @@
 """Euclidean distances, a tile at a time, as accurate for near rows as for far ones.
 
 A tile of squared distances is one GEMM of widened, centred rows, [-2 x, |x|^2, 1] . [y, 1, |y|^2]. Its error
-is a few roundings of |x|^2 + |y|^2 however small the distance is. So a tile with a pair nearer than that
-allows is made again: of float32 rows by a GEMM in float64, of float64 rows by differences.
+is a few roundings of |x|^2 + |y|^2 however small the distance is. So pairs that are nearer than that allows
+are taken by differences, one by one; a tile with more than a few of them is made again as a whole: of float32
+rows by a GEMM in float64, of float64 rows by differences.
 
 Shapes: N, M rows, D dimensions.
 """
@@ -18,7 +19,10 @@ from torch import Tensor
 from spherometer.pairs._tiles import Block, spans, tile_for
 
 # Share of |x|^2 + |y|^2 below which a squared distance of a GEMM in this precision is too coarse.
-_NEAR = {torch.float32: 2.0**-5, torch.float64: 2.0**-20}
+_NEAR = {torch.float32: 2.0**-7, torch.float64: 2.0**-26}
+_FEW = 1 / 512  # of a tile: so many pairs are cheaper one by one
+_KEPT = 9 << 20  # distances that are kept between passes: all pairs of 4096 rows
+_TILE, _LARGE_TILE, _LARGE = (384, 768), (512, 1024), 8192  # on a CPU; the larger ones from so many rows
 
 
 def widened(x: Tensor, centre: Tensor) -> Tensor:
@@ -45,10 +49,18 @@ def _exponent(rows: Tensor) -> int:
     return math.frexp(largest)[1] if largest else 0
 
 
+def _scaled(rows: Tensor, exponent: int) -> Tensor:
+    """Rows times a power of two, exactly; by a product where the power is a float32 (faster)."""
+    if abs(exponent) < 120:
+        return rows * math.ldexp(1.0, exponent)
+    return torch.ldexp(rows, torch.tensor(exponent))
+
+
 class Distances:
     """Distances between ``rows`` [N, D] and ``columns`` [M, D], or within ``rows``; finite, no gradient.
 
-    They are given in units of ``unit``, a power of two.
+    They are given in units of ``unit``, a power of two. The first 9 * 2^20 of ``upper`` are kept until
+    ``forget``.
     """
 
     def __init__(self, rows: Tensor, columns: Tensor | None = None) -> None:
@@ -57,29 +69,50 @@ class Distances:
         others = rows if columns is None else columns.detach()
         exponent = max(_exponent(rows), _exponent(others))
         self.unit = math.ldexp(1.0, exponent)
-        rows = torch.ldexp(rows, torch.tensor(-exponent))
-        others = rows if columns is None else torch.ldexp(others, torch.tensor(-exponent))
+        rows = _scaled(rows, -exponent)
+        others = rows if columns is None else _scaled(others, -exponent)
         self.rows, self.columns = rows, others
         self.centre = others.mean(dim=0, dtype=torch.float64).to(rows.dtype).double()
         self._right = widened(others, self.centre)
         self._left = self._right if columns is None else widened(rows, self.centre)
         self._buffer = rows.new_empty(0)
+        self._kept: dict[tuple[int, ...], Tensor] = {}
+        self._room = _KEPT
+        self._crowded: set[tuple[int, ...]] = set()  # tiles with many near pairs
 
-    def tile(self, a: int, b: int, c: int, d: int, *, fill: float = 0.0) -> Tensor:
+    def tile(self, a: int, b: int, c: int, d: int, *, fill: float = 0.0, out: Tensor | None = None) -> Tensor:
         """Distances [b - a, d - c], valid until the next call; those of rows to themselves are ``fill``."""
-        size = (b - a) * (d - c)
-        if self._buffer.numel() < size:
-            self._buffer = self.rows.new_empty(size)
-        squared = self._buffer[:size].view(b - a, d - c)
-        left, right = self._left[a:b], self._right[c:d]
-        torch.mm(left_of(left), right.T, out=squared)
-        self._fill_own(squared, a, c, math.inf)
-        bound = _NEAR[squared.dtype] * float(left[:, -1].max() + right[:, -1].max())
-        if float(squared.min()) >= bound:
-            squared.sqrt_()
+        if out is None:
+            size = (b - a) * (d - c)
+            if self._buffer.numel() < size:
+                self._buffer = self.rows.new_empty(size)
+            out = self._buffer[:size].view(b - a, d - c)
+        place = (a, b, c, d)
+        if place in self._crowded:
+            self._again(out, *place)
         else:
-            self._again(squared, a, b, c, d)
-        return self._fill_own(squared, a, c, fill)
+            left, right = self._left[a:b], self._right[c:d]
+            torch.mm(left_of(left), right.T, out=out)
+            self._fill_own(out, a, c, math.inf)
+            bound = _NEAR[out.dtype] * float(left[:, -1].max() + right[:, -1].max())
+            if float(out.min()) >= bound or self._mend(out, bound, a, c):
+                out.sqrt_()
+            else:
+                self._crowded.add(place)
+                self._again(out, *place)
+        if self.own and (a, b) == (c, d):
+            out.add_(out.T.clone()).mul_(0.5)  # products do not promise the same last bit on both sides
+        return self._fill_own(out, a, c, fill)
+
+    def _mend(self, squared: Tensor, bound: float, a: int, c: int) -> bool:
+        """Take near pairs by differences; False: there are too many."""
+        near = (squared < bound).nonzero()
+        if len(near) > max(1, _FEW * squared.numel()):
+            return False
+        down, across = near.T
+        differences = self.rows[a + down].double() - self.columns[c + across].double()
+        squared[down, across] = differences.square().sum(dim=1).to(squared.dtype)
+        return True
 
     def _again(self, out: Tensor, a: int, b: int, c: int, d: int) -> None:
         rows, columns = self.rows[a:b], self.columns[c:d]
@@ -94,7 +127,23 @@ class Distances:
             values.diagonal(a - c).fill_(fill)
         return values
 
-    def upper(self, *, fill: float = 0.0, tile: tuple[int, int] | None = None) -> Iterator[Block]:
-        """Tiles of the distances within ``rows``, on and above the diagonal."""
+    def upper(self, *, tile: tuple[int, int] | None = None) -> Iterator[Block]:
+        """Tiles of the distances within ``rows``, on and above the diagonal, which is infinite.
+
+        The values are the same in every pass, to the last bit, and stay as they are found.
+        """
+        if tile is None and self.rows.device.type == "cpu":
+            tile = _TILE if self.num < _LARGE else _LARGE_TILE
         for a, b, c, d in spans(self.num, self.num, tile or tile_for(self.rows.device), symmetric=True):
-            yield Block(a, b, c, d, self.tile(a, b, c, d, fill=fill), c != a)
+            values, size = self._kept.get((a, b, c, d)), (b - a) * (d - c)
+            if values is None and size <= self._room:
+                self._room -= size
+                values = self.tile(a, b, c, d, fill=math.inf, out=self.rows.new_empty(b - a, d - c))
+                self._kept[a, b, c, d] = values
+            elif values is None:
+                values = self.tile(a, b, c, d, fill=math.inf)
+            yield Block(a, b, c, d, values, c != a)
+
+    def forget(self) -> None:
+        """Keep nothing."""
+        self._kept, self._room, self._buffer = {}, 0, self.rows.new_empty(0)

@@ -2,9 +2,10 @@ r"""The graph of mutual soft neighbours: how strongly two rows choose each other
 
 With s_ij = -\|x_i - x_j\| / (temperature * mean distance), P the softmax of s over each row without itself,
 the weight of an edge is W_ij = N^2 P_ij P_ji = N^2 exp(2 s_ij - l_i - l_j), l the rows' log-sum-exps. Three
-passes over the pairs: distances, log-sum-exps, sums of weights; tiles are made again in each, never kept.
+passes over the pairs: distances, log-sum-exps, sums of weights; the tiles of a large set are made again in
+each. Where exp(s) would leave the numbers, s is taken relative to the row's nearest neighbour.
 
-Shapes: N, M rows, D dimensions, T temperatures, C classes.
+Shapes: N, M rows, D dimensions, T temperatures.
 """
 
 from __future__ import annotations
@@ -22,9 +23,19 @@ from spherometer.pairs._distances import Distances
 from spherometer.pairs._tiles import LOG2_E, Block, full_precision, outside_graphs
 
 _BLOCK = 1 << 22  # entries of one block of weights
-# Largest exponent (natural) of a row's nearest neighbour up to which nothing has to be shifted, by precision:
-# squares of such terms, and their reciprocals, are still numbers.
+# Largest -s of a row's nearest neighbour up to which nothing has to be shifted, by precision: squares of
+# such terms, and their reciprocals, are still numbers.
 _PLAIN = {torch.float32: 35.0, torch.float64: 300.0}
+_SCALES = (1e-30, 1e30)  # beyond, all pairs weigh the same, or none but nearest neighbours
+
+
+@dataclass(frozen=True)
+class _Level:
+    """One temperature: s = -scale * distance, log-sum-exps of s or (``shifted``) of s - s of the nearest."""
+
+    scale: float
+    shifted: bool
+    excess: Tensor  # [N] float64
 
 
 @dataclass(frozen=True)
@@ -44,12 +55,9 @@ class NeighborGraph:
     temperatures: tuple[float, ...]
     log_sums: Tensor
     nearest: Tensor
+    _levels: tuple[_Level, ...] = field(repr=False)
     _distances: Distances = field(repr=False)
-
-    def scales(self) -> list[float]:
-        """1 / (temperature * mean distance), in the unit of the tiles."""
-        unit = self._distances.unit
-        return [unit / (each * self.mean_distance) for each in self.temperatures]
+    _tile: tuple[int, int] | None = field(repr=False)
 
 
 @outside_graphs
@@ -59,6 +67,7 @@ def neighbor_graph(
     temperatures: Sequence[float],
     *,
     function: str = "neighbor_graph",
+    keep: bool = False,
     tile: tuple[int, int] | None = None,
 ) -> NeighborGraph:
     """Mean distance and log-sum-exps of rows.
@@ -67,159 +76,204 @@ def neighbor_graph(
         rows: [N, D] float32 or float64, anywhere in space; N >= 2.
         temperatures: each > 0.
         function: named in messages.
+        keep: hold the distances of up to 9 * 2^20 pairs as long as the graph lives, for ``class_strengths``.
         tile: rows and columns of a tile; None: by the device.
 
     Raises:
         UndefinedError: all rows are equal, so that no distance can be measured against the mean.
 
-    Cost: two passes over N^2 / 2 pairs; O(N (D + T)) memory. Tiles with near pairs cost up to twice as much
-    (float32), or several times as much (float64, where they are taken by differences).
+    Cost: two passes over N^2 / 2 pairs; O(N (D + T)) memory and at most 9 * 2^20 distances. Tiles with many
+    near pairs cost up to three times as much (float32), or more (float64, where they are taken by
+    differences).
     """
     num = len(rows)
     _checks.enough_rows(function, "z", num, 2)
     with full_precision(rows.device):
         distances = Distances(rows)
-        total = rows.new_zeros((), dtype=torch.float64)
-        nearest = rows.new_full((num,), math.inf, dtype=torch.float64)
-        for block in distances.upper(tile=tile):
-            total += block.values.sum().double() * (2 if block.mirrored else 1)
-            if not block.mirrored:
-                block.values.fill_diagonal_(math.inf)
-            _lower(nearest[block.a : block.b], block.values.amin(dim=1))
-            if block.mirrored:
-                _lower(nearest[block.c : block.d], block.values.amin(dim=0))
-        mean = float(total) / (num * (num - 1)) * distances.unit
+        mean, near = _mean_and_nearest(distances, tile)
         if mean == 0:
             _checks.refuse(
                 UndefinedError, function, "z", "hold at least two different rows",
                 "distances are measured against their mean, which is 0 here", f"{num} equal rows",
                 "Look for a collapsed encoder",
             )  # fmt: skip
-        nearest *= distances.unit
-        graph = NeighborGraph(
-            rows, mean, tuple(map(float, temperatures)), rows.new_empty(0), nearest, distances
-        )
-        sums = _log_sums(graph, tile)
-    return NeighborGraph(rows, mean, graph.temperatures, sums, nearest, distances)
+        levels = tuple(_levels(distances, near, mean, temperatures, tile))
+    if not keep:
+        distances.forget()
+    log_sums = [each.excess - near * each.scale if each.shifted else each.excess for each in levels]
+    return NeighborGraph(
+        rows,
+        mean * distances.unit,
+        tuple(map(float, temperatures)),
+        torch.stack(log_sums),
+        near * distances.unit,
+        levels,
+        distances,
+        tile,
+    )
+
+
+def _mean_and_nearest(distances: Distances, tile: tuple[int, int] | None) -> tuple[float, Tensor]:
+    """Mean over the pairs and least of each row [N] float64, in units of the tiles."""
+    num = distances.num
+    total = distances.rows.new_zeros((), dtype=torch.float64)
+    near = distances.rows.new_full((num,), math.inf, dtype=torch.float64)
+    for block in distances.upper(tile=tile):
+        _lower(near[block.a : block.b], block.values.amin(dim=1))
+        if block.mirrored:
+            _lower(near[block.c : block.d], block.values.amin(dim=0))
+            total += 2 * block.values.sum().double()
+            continue
+        block.values.fill_diagonal_(0)
+        total += block.values.sum()
+        block.values.fill_diagonal_(math.inf)
+    return float(total) / (num * (num - 1)), near
 
 
 def _lower(least: Tensor, found: Tensor) -> None:
     torch.minimum(least, found.double(), out=least)
 
 
-def _log_sums(graph: NeighborGraph, tile: tuple[int, int] | None) -> Tensor:
-    """[T, N] float64: log sum_{l != i} exp(s_il), shifted by the nearest neighbour where it has to be."""
-    near = graph.nearest / graph._distances.unit
-    scales = graph.scales()
-    plain = [_is_plain(graph, scale) for scale in scales]
+class _Terms:
+    """exp(-factor * scale * distances) of a tile, or relative to nearest neighbours, in a reused buffer."""
+
+    def __init__(self, distances: Distances, near: Tensor) -> None:
+        self.near = near.to(distances.rows.dtype)  # where it came from: exact
+        self.buffer = distances.rows.new_empty(0)
+
+    def room(self, like: Tensor) -> Tensor:
+        """An unused tile."""
+        if self.buffer.numel() < like.numel():
+            self.buffer = like.new_empty(like.numel())
+        return self.buffer[: like.numel()].view(like.shape)
+
+    def plain(self, block: Block, factor: float) -> Tensor:
+        """exp(-factor * d)."""
+        return torch.mul(block.values, -factor * LOG2_E, out=self.room(block.values)).exp2_()
+
+    def of_rows(self, block: Block, scale: float) -> Tensor:
+        """exp(scale * (near_i - d))."""
+        return self._relative(self.near[block.a : block.b, None], block, scale)
+
+    def of_columns(self, block: Block, scale: float) -> Tensor:
+        """exp(scale * (near_j - d))."""
+        return self._relative(self.near[block.c : block.d], block, scale)
+
+    def of_both(self, block: Block, scale: float) -> Tensor:
+        """exp(scale * (near_i + near_j - 2 d))."""
+        out = torch.sub(self.near[block.a : block.b, None], block.values, out=self.room(block.values))
+        out.add_(self.near[block.c : block.d]).sub_(block.values)
+        return out.mul_(scale * LOG2_E).exp2_()
+
+    def _relative(self, near: Tensor, block: Block, scale: float) -> Tensor:
+        out = torch.sub(near, block.values, out=self.room(block.values))
+        return out.mul_(scale * LOG2_E).exp2_()
+
+
+def _levels(
+    distances: Distances,
+    near: Tensor,
+    mean: float,
+    temperatures: Sequence[float],
+    tile: tuple[int, int] | None,
+) -> Iterator[_Level]:
+    """The log-sum-exps of each temperature, in one pass."""
+    dtype, terms, farthest = distances.rows.dtype, _Terms(distances, near), float(near.max())
+    scales = [min(max(1 / max(each * mean, 1e-200), _SCALES[0]), _SCALES[1]) for each in temperatures]
+    shifted = [farthest * scale >= _PLAIN[dtype] for scale in scales]
     sums = near.new_zeros(len(scales), len(near))
-    for block in graph._distances.upper(fill=math.inf, tile=tile):
+    for block in distances.upper(tile=tile):
         rows, columns = slice(block.a, block.b), slice(block.c, block.d)
-        for sum_, scale, simple in zip(sums, scales, plain, strict=True):
-            if simple:
-                terms = torch.mul(block.values, -scale * LOG2_E).exp2_()
-                sum_[rows] += terms.sum(dim=1)
-                if block.mirrored:
-                    sum_[columns] += terms.sum(dim=0)
-                continue
-            wide = block.values.double()
-            sum_[rows] += ((near[rows, None] - wide) * scale).exp_().sum(dim=1)
+        for sum_, scale, relative in zip(sums, scales, shifted, strict=True):
+            found = terms.of_rows(block, scale) if relative else terms.plain(block, scale)
+            sum_[rows] += found.sum(dim=1)
             if block.mirrored:
-                sum_[columns] += ((near[columns] - wide) * scale).exp_().sum(dim=0)
-    shifts = torch.stack(
-        [near * (0.0 if simple else -scale) for scale, simple in zip(scales, plain, strict=True)]
-    )
-    return sums.log_() + shifts
-
-
-def _is_plain(graph: NeighborGraph, scale: float) -> bool:
-    return float(graph.nearest.max()) / graph._distances.unit * scale < _PLAIN[graph.rows.dtype]
+                found = terms.of_columns(block, scale) if relative else found
+                sum_[columns] += found.sum(dim=0)
+    for scale, relative, excess in zip(scales, shifted, sums.log_(), strict=True):
+        yield _Level(scale, relative, excess)
 
 
 @outside_graphs
 @torch.no_grad()
-def class_edges(
-    graph: NeighborGraph, codes: Tensor, num_classes: int, *, tile: tuple[int, int] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Shares of the total weight of the edges: between classes, and of each row.
+def class_strengths(graph: NeighborGraph, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight of the edges of each row: with rows of its class, and with all, as shares of all the weight.
 
     Args:
         graph: the rows and their log-sum-exps.
-        codes: [N] int64 class of each row, 0 ... num_classes - 1.
-        num_classes: C.
-        tile: rows and columns of a tile; None: by the device.
+        codes: [N] int64 class of each row, less than 2^24. In ascending order most tiles lie within one
+            class or between classes, which is faster.
 
     Returns:
-        [T, C, C] float64, over ordered pairs, symmetric, sums to 1; and [T, N] float64, sums to 1.
+        [T, N] and [T, N] float64; the second sums to 1 over the rows. With one class they are equal.
 
-    Cost: one pass over N^2 / 2 pairs; O(N (D + T) + T C^2) memory.
+    Cost: one pass over N^2 / 2 pairs; O(N (D + T)) memory, however many classes there are.
     """
-    # rows in the order of their classes: a tile has few of them, next to each other
-    order = codes.argsort(stable=True)
-    rows, codes = graph.rows[order], codes[order]
-    distances = Distances(rows)
-    with full_precision(rows.device):
-        levels = [
-            _Level.of(scale, log_sums[order], num_classes, plain=_is_plain(graph, scale), dtype=rows.dtype)
-            for scale, log_sums in zip(graph.scales(), graph.log_sums, strict=True)
-        ]
-        for block in distances.upper(fill=math.inf, tile=tile):
-            for level in levels:
-                level.add(block, codes)
-    totals = torch.stack([level.totals for level in levels])
-    strengths = torch.stack([level.strengths for level in levels])
-    back = torch.empty_like(strengths)
-    back[:, order] = strengths / strengths.sum(dim=1, keepdim=True)
-    return totals / totals.sum(dim=(1, 2), keepdim=True), back
+    distances, dtype = graph._distances, graph.rows.dtype
+    with full_precision(graph.rows.device):
+        sums = _Strengths(codes, [(-level.excess).exp().to(dtype) for level in graph._levels])
+        terms = _Terms(distances, graph.nearest / distances.unit)
+        for block in distances.upper(tile=graph._tile):
+            same = sums.same(block)
+            for index, level in enumerate(graph._levels):
+                if level.shifted:
+                    weights = terms.of_both(block, level.scale)
+                else:
+                    weights = terms.plain(block, 2 * level.scale)
+                sums.add(index, block, weights, same)
+    totals = sums.all.sum(dim=1, keepdim=True)
+    return sums.own / totals, sums.all / totals
 
 
-@dataclass
-class _Level:
-    """Sums of weights at one temperature: between classes [C, C] and of rows [N]."""
+class _Strengths:
+    """Sums over the edges of each row at each temperature, [T, N]: of its own class, and of all."""
 
-    scale: float
-    log_sums: Tensor  # [N]
-    shares: Tensor | None  # [N] exp(-log_sums) in the dtype of the rows, where these are numbers
-    totals: Tensor
-    strengths: Tensor
+    def __init__(self, codes: Tensor, shares: list[Tensor]) -> None:
+        self.shares = shares  # [N] each, exp(-excess)
+        self.codes = codes.to(shares[0].dtype)
+        self.all = codes.new_zeros(len(shares), len(codes), dtype=torch.float64)
+        self.own = torch.zeros_like(self.all)
+        self.mask = self.codes.new_empty(0)
+        self.ranges: dict[tuple[int, int], tuple[float, float]] = {}
 
-    @classmethod
-    def of(
-        cls, scale: float, log_sums: Tensor, num_classes: int, *, plain: bool, dtype: torch.dtype
-    ) -> _Level:
-        """Nothing summed yet."""
-        shares = (-log_sums).exp().to(dtype) if plain else None
-        totals = log_sums.new_zeros(num_classes, num_classes)
-        return cls(scale, log_sums, shares, totals, torch.zeros_like(log_sums))
+    def _range(self, start: int, stop: int) -> tuple[float, float]:
+        if (start, stop) not in self.ranges:
+            low, high = self.codes[start:stop].aminmax()
+            self.ranges[start, stop] = float(low), float(high)
+        return self.ranges[start, stop]
 
-    def add(self, block: Block, codes: Tensor) -> None:
-        """Add the weights of a tile; ``codes`` [N] ascend."""
+    def same(self, block: Block) -> Tensor | bool:
+        """Which pairs of a tile are of one class: all, none or a mask of ones and zeros."""
+        (low, high), (least, most) = self._range(block.a, block.b), self._range(block.c, block.d)
+        if high < least or most < low:
+            return False
+        if low == high == least == most:
+            return True
+        size = block.values.numel()
+        if self.mask.numel() < size:
+            self.mask = self.codes.new_empty(size)
+        mask = self.mask[:size].view(block.values.shape)
+        return torch.eq(self.codes[block.a : block.b, None], self.codes[block.c : block.d], out=mask)
+
+    def add(self, level: int, block: Block, weights: Tensor, same: Tensor | bool) -> None:
+        """Add the weights of a tile, which are overwritten."""
+        found = self._sums(level, block, weights)
+        for place, values in found:
+            self.all[level, place] += values
+        if same is False:
+            return
+        if isinstance(same, Tensor):
+            found = self._sums(level, block, weights.mul_(same))
+        for place, values in found:
+            self.own[level, place] += values
+
+    def _sums(self, level: int, block: Block, weights: Tensor) -> list[tuple[slice, Tensor]]:
         rows, columns = slice(block.a, block.b), slice(block.c, block.d)
-        if self.shares is None:
-            wide = block.values.double().mul_(-2 * self.scale)
-            weights = wide.sub_(self.log_sums[rows, None]).sub_(self.log_sums[columns]).exp_()
-            left, right = weights.new_ones(block.b - block.a), weights.new_ones(block.d - block.c)
-        else:
-            weights = torch.mul(block.values, -2 * self.scale * LOG2_E).exp2_()
-            left, right = self.shares[rows], self.shares[columns]
-        first, others = _members(codes[columns], right)
-        by_class = weights @ others  # [rows of the tile, classes of its columns]
-        self.strengths[rows] += left * by_class.sum(dim=1)
-        start, members = _members(codes[rows], left)
-        found = (members.T @ by_class).double()
-        down, across = found.shape
-        self.totals[start : start + down, first : first + across] += found
+        left, right = self.shares[level][rows], self.shares[level][columns]
+        found = [(rows, left * torch.mv(weights, right))]
         if block.mirrored:
-            self.strengths[columns] += right * (left @ weights)
-            self.totals[first : first + across, start : start + down] += found.T
-
-
-def _members(codes: Tensor, values: Tensor) -> tuple[int, Tensor]:
-    """The first class of ascending ``codes`` [n], and who belongs to it and the next ones, as ``values``."""
-    first = int(codes[0])
-    out = values.new_zeros(len(codes), int(codes[-1]) - first + 1)
-    out.scatter_(1, (codes - first)[:, None], values[:, None])
-    return first, out
+            found.append((columns, right * torch.mv(weights.T, left)))
+        return found
 
 
 @torch.no_grad()

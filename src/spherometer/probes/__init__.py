@@ -6,6 +6,8 @@ from spherometer.probes._dense_ridge import DenseRidgeProbe as DenseRidgeProbe
 from spherometer.probes._few_labels import few_labels as few_labels
 from spherometer.probes._intervals import wilson_interval as wilson_interval
 from spherometer.probes._linear import LinearProbe as LinearProbe
+from spherometer.probes._multi_label import MultiLabelProbe as MultiLabelProbe
+from spherometer.probes._multi_label import average_precision_scores as average_precision_scores
 from spherometer.probes._nearest import KNNProbe as KNNProbe
 from spherometer.probes._pck import correspondence_accuracy as correspondence_accuracy
 from spherometer.probes._regression import regression_scores as regression_scores

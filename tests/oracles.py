@@ -214,6 +214,33 @@ def neighbor_purity(z, labels, k=10):
     return math.fsum(shares) / len(shares)
 
 
+def hubness(z, k=10):
+    """Skewness of the numbers of rows that have this one among their k nearest others."""
+    z = unit(z)
+    n, chosen = len(z), [0] * len(z)
+    for i in range(n):
+        others = sorted((squared_distance(z[i], z[j]), j) for j in range(n) if j != i)
+        for _, j in others[:k]:
+            chosen[j] += 1
+    variance = math.fsum((each - k) ** 2 for each in chosen) / n
+    return math.fsum((each - k) ** 3 for each in chosen) / n / variance**1.5 if variance else 0.0
+
+
+def calinski_harabasz(z, labels):
+    """(B / (C - 1)) / (W / (N - C)) from pairs: a sum of squares around a mean is one over pairs."""
+    z = unit(z)
+    n, classes = len(z), sorted(set(labels))
+    around = [[i for i in range(n) if labels[i] == label] for label in classes]
+    total, within = (
+        math.fsum(
+            math.fsum(squared_distance(z[i], z[j]) for i in each for j in each) / (2 * len(each))
+            for each in groups
+        )
+        for groups in ([range(n)], around)
+    )
+    return ((total - within) / (len(classes) - 1)) / (within / (n - len(classes)))
+
+
 def neighbour_weights(z, temperature):
     """Rows as they are: distances over their mean, softmax of rows and of columns, their product."""
     n = len(z)

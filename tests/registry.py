@@ -39,6 +39,7 @@ class Metric:
         "Got identical rows."
     )
     distinct_rows: bool = False  # rows in the same place are refused
+    spread_classes: bool = False  # a class whose rows differ is needed
     has_t: bool = False
     has_alpha: bool = False
     has_estimator: bool = False
@@ -235,6 +236,33 @@ METRICS = [
         permutation_invariant=False,  # the labels stay where they are
         low=-1 - 1e-6,
         high=1 + 1e-6,
+    ),
+    Metric(
+        "hubness",
+        metrics_room.hubness,
+        oracles.hubness,
+        min_rows=2,
+        checks_sphere=False,
+        permutation_invariant=False,  # ties go to the lower index
+        options={"k": 1},
+    ),
+    Metric(
+        "calinski_harabasz",
+        metrics_room.calinski_harabasz,
+        oracles.calinski_harabasz,
+        labelled=True,
+        min_rows=3,  # with two alternating classes: the first with fewer classes than rows
+        checks_sphere=False,
+        permutation_invariant=False,  # the labels stay where they are
+        constant_defined=False,
+        constant_refused=(
+            "z must hold at least two different rows, because variance between classes is measured against "
+            "the rest, and there is none at all. Got 12 rows that are equal, or differ in their last digits "
+            "at most."
+        ),
+        spread_classes=True,
+        low=0,
+        tolerance=(1e-5, 1e-9),
     ),
     Metric(
         "relative_local_density",

@@ -194,7 +194,7 @@ def test_the_fewest_rows_are_defined(metric, dim):
     features = some_inputs(metric, num=metric.min_rows, dim=dim)
     in_two_places = metric.distinct_rows or (metric.on_sphere and not metric.constant_defined)
     if in_two_places and dim == 1:
-        features = metric.inputs(np.array([[-2.0], [3.0]]))
+        features = metric.inputs(np.array([[-2.0], [3.0], [4.0]])[: metric.min_rows])
     assert np.allclose(metric.call(*features), metric.reference(*features), rtol=1e-8, atol=1e-8)
 
 

@@ -133,6 +133,23 @@ _NEWMAN = """@article{newman2004finding,
   pages   = {026113},
   year    = {2004}
 }"""
+_RADOVANOVIC = """@article{radovanovic2010hubs,
+  title   = {Hubs in Space: Popular Nearest Neighbors in High-Dimensional Data},
+  author  = {Radovanovi{\\'c}, Milo{\\v{s}} and Nanopoulos, Alexandros and Ivanovi{\\'c}, Mirjana},
+  journal = {Journal of Machine Learning Research},
+  volume  = {11},
+  pages   = {2487--2531},
+  year    = {2010}
+}"""
+_CALINSKI_HARABASZ = """@article{calinski1974dendrite,
+  title   = {A dendrite method for cluster analysis},
+  author  = {Cali{\\'n}ski, Tadeusz and Harabasz, Jerzy},
+  journal = {Communications in Statistics},
+  volume  = {3},
+  number  = {1},
+  pages   = {1--27},
+  year    = {1974}
+}"""
 _OURS = """@software{spherometer,
   title  = {Spherometer},
   author = {{The Spherometer developers}},
@@ -155,6 +172,8 @@ _SOURCES = {
     "wasserstein_uniformity": _FANG,
     "neighbor_purity": _OURS,
     "tolerance": _WANG_LIU,
+    "hubness": _RADOVANOVIC,
+    "calinski_harabasz": _CALINSKI_HARABASZ,
     "relative_local_density": _ZHANG,
     "graph_modularity": _NEWMAN,
     "conditional_alignment": _CONDITIONAL,

@@ -2,9 +2,11 @@
 
 from spherometer.metrics._alignment import alignment as alignment
 from spherometer.metrics._alignment import alignment_samples as alignment_samples
+from spherometer.metrics._calinski_harabasz import calinski_harabasz as calinski_harabasz
 from spherometer.metrics._conditional import conditional_alignment as conditional_alignment
 from spherometer.metrics._conditional import conditional_uniformity as conditional_uniformity
 from spherometer.metrics._energy import hyperspherical_energy as hyperspherical_energy
+from spherometer.metrics._hubness import hubness as hubness
 from spherometer.metrics._local_density import graph_modularity as graph_modularity
 from spherometer.metrics._local_density import relative_local_density as relative_local_density
 from spherometer.metrics._neighbors import neighbor_purity as neighbor_purity
@@ -23,12 +25,14 @@ from spherometer.sphere import minimum_uniformity as minimum_uniformity
 __all__ = [
     "alignment",
     "alignment_samples",
+    "calinski_harabasz",
     "conditional_alignment",
     "conditional_uniformity",
     "cross_uniformity",
     "effective_rank",
     "expected_uniformity",
     "graph_modularity",
+    "hubness",
     "hyperspherical_energy",
     "minimum_uniformity",
     "neighbor_purity",

@@ -293,15 +293,35 @@ def edge_blocks(
 
     Cost: one pass over the pairs; blocks of at most 2^22 weights (or one row).
     """
-    num = len(graph.rows)
-    distances = graph._distances if rows is None else Distances(rows.to(graph.rows.dtype), graph.rows)
-    scale = distances.unit / (graph.temperatures[level] * graph.mean_distance)
-    own = graph.log_sums[level]
+    num, dtype = len(graph.rows), graph.rows.dtype
     step = max(1, _BLOCK // num)
-    for a in range(0, distances.num, step):
-        b = min(a + step, distances.num)
+    if rows is not None:
+        yield from _attached(graph, level, rows.to(dtype), step)
+        return
+    distances, found = graph._distances, graph._levels[level]
+    shares = (-found.excess).exp().to(dtype)
+    terms = _Terms(distances, graph.nearest / distances.unit)
+    for a in range(0, num, step):
+        b = min(a + step, num)
         with full_precision(graph.rows.device):
-            logits = distances.tile(a, b, 0, num, fill=math.inf).double().mul_(-scale)
-            sums = own[a:b] if rows is None else logits.logsumexp(dim=1)
-            weights = logits.mul_(2).sub_(sums[:, None]).sub_(own).exp_().mul_(num * num)
-        yield a, b, weights.to(graph.rows.dtype)
+            block = Block(a, b, 0, num, distances.tile(a, b, 0, num, fill=math.inf), False)
+            if found.shifted:
+                weights = terms.of_both(block, found.scale)
+            else:
+                weights = terms.plain(block, 2 * found.scale)
+            weights = (weights * (num * num * shares[a:b, None])).mul_(shares)
+        yield a, b, weights
+
+
+def _attached(graph: NeighborGraph, level: int, rows: Tensor, step: int) -> Iterator[tuple[int, int, Tensor]]:
+    """Weights of new rows, whose nearest node may be nearer than any two nodes: in float64."""
+    num, own = len(graph.rows), graph.log_sums[level]
+    distances = Distances(rows, graph.rows)
+    scale = distances.unit / (graph.temperatures[level] * graph.mean_distance)
+    for a in range(0, len(rows), step):
+        b = min(a + step, len(rows))
+        with full_precision(rows.device):
+            logits = distances.tile(a, b, 0, num).double() * -scale
+            sums = logits.logsumexp(dim=1, keepdim=True)
+            weights = logits.mul_(2).sub_(sums).sub_(own).exp_().mul_(num * num)
+        yield a, b, weights.to(rows.dtype)

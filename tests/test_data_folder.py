@@ -331,7 +331,8 @@ class TestDamage:
             "stl10) or the "
             "path of a folder of images, of a .npy or .npz file, of a .tsv, .csv or .jsonl file of "
             "pairs of texts, "
-            "or hf:PATH, bids:PATH or volumes:PATH, because there is nothing else to read. Got {}. "
+            "or hf:PATH, bids:PATH, volumes:PATH, scenes:LAYOUT or voc:PATH, because there is nothing "
+            "else to read. Got {}. "
             "Pass one of these names, or "
             "check the path."
         )

@@ -235,9 +235,13 @@ def test_data_by_name():
         ),
         (
             lambda: open_data("scenes:multi", part="all"),
-            "open_data: part must be one of 'train', 'validation', 'test', because nothing else is "
-            "defined. "
-            "Got 'all'. Pass part='train'.",
+            "open_data: data 'scenes:multi' must have a part 'all', because nothing is split off by "
+            "chance. Got "
+            "the parts train, validation, test. Leave part (or --probe) out, or pass other data: named "
+            "sets, "
+            "folders with train/ and test/, .npz files with x_train, y_train, x_test and y_test, and hf: "
+            "data sets "
+            "with train and test have parts.",
         ),
         (
             lambda: open_data("scenes:multi", label="x"),

@@ -113,8 +113,9 @@ def _opened(wanted: _Wanted) -> tuple[LabelledImages, str]:
         return LabelledImages(images), NAMED[wanted.name].views
     if _segmented_open.is_segmented(wanted.name):
         _refuse_given("images with masks", {"image": wanted.image, "label": wanted.label})
+        part = wanted.part_of(_segmented_open.parts_of(wanted.name))
         found = _segmented_open.open_segmented(
-            wanted.name, wanted.part, size=wanted.size, data_dir=wanted.data_dir, skip_bad=wanted.skip_bad
+            wanted.name, part, size=wanted.size, data_dir=wanted.data_dir, skip_bad=wanted.skip_bad
         )
         return found, _fitting(found.of)
     images = _from_path(wanted)

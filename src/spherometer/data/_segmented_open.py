@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from spherometer import _checks
+from spherometer.data import _voc
 from spherometer.data._scenes import LAYOUTS, PARTS, make_scenes
 from spherometer.data._segmented import SegmentedImages, SegmentedPart
 from spherometer.errors import InputError
@@ -23,8 +24,13 @@ def is_segmented(name: str) -> bool:
     return name.startswith((SCENES, VOC))
 
 
+def parts_of(name: str) -> tuple[str, ...]:
+    """The parts of images with masks; none when they come in one piece."""
+    return PARTS if name.startswith(SCENES) else _voc.parts_of(_root(name))
+
+
 def open_segmented(
-    name: str, part: str, *, size: tuple[int, int] | None, data_dir: str | Path | None, skip_bad: int
+    name: str, part: str | None, *, size: tuple[int, int] | None, data_dir: str | Path | None, skip_bad: int
 ) -> SegmentedPart:
     """One part of images with masks.
 
@@ -32,7 +38,7 @@ def open_segmented(
         name: "scenes:single" or "scenes:multi", with options of ``make_scenes`` behind commas (``num`` is
             that of training scenes, 2000 by default; validation and test have half as many);
             or "voc:DIRECTORY".
-        part: "auto" is "train".
+        part: one of ``parts_of(name)``, or None where there are none.
         size: height and width of the images of a directory; scenes keep theirs.
         data_dir: where the files of MNIST and Fashion-MNIST lie.
         skip_bad: how many images of a directory may be unreadable.
@@ -40,7 +46,16 @@ def open_segmented(
     Raises:
         InputError: as :func:`spherometer.data.open_data`.
     """
-    return SegmentedPart(_scenes(name, part, data_dir))
+    if name.startswith(VOC):
+        return SegmentedPart(_voc.read_voc(_root(name), part, size=size, skip_bad=skip_bad))
+    return SegmentedPart(_scenes(name, part or "train", data_dir))
+
+
+def _root(name: str) -> Path:
+    place = name.removeprefix(VOC)
+    if not place:
+        _refuse("data", f"name a folder behind {VOC}", "images and masks are read from there", name, "Add it")
+    return Path(place).expanduser()
 
 
 def _refuse(what: str, must: str, because: str, got: Any, fix: str) -> NoReturn:
@@ -58,8 +73,6 @@ def _scenes(name: str, part: str, data_dir: str | Path | None) -> SegmentedImage
             "Pass for instance scenes:multi,source=digits,num=2000",
         )
     options = dict(_option(name, each) for each in given)
-    part = "train" if part == "auto" else part
-    _checks.one_of("open_data", "part", part, PARTS)
     num = int(options.pop("num", _NUM))
     _checks.whole("open_data", "num", num)
     num = num if part == "train" else max(1, num // 2)

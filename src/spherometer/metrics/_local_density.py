@@ -48,9 +48,14 @@ def density_of(
     function: str, rows_ND: Tensor, codes_N: Tensor, num_classes: int, temperatures: Sequence[float]
 ) -> list[Density]:
     """Relative local density of rows at each temperature; ``function`` is named in messages."""
-    order = codes_N.argsort(stable=True)  # most tiles within a class or between two
-    graph = _graph(function, rows_ND[order], temperatures)
-    return _densities(graph, codes_N[order], num_classes)
+    order_N = _by_class(codes_N)
+    graph = _graph(function, rows_ND[order_N], temperatures)
+    return _densities(graph, codes_N[order_N], num_classes)
+
+
+def _by_class(codes_N: Tensor) -> Tensor:
+    """An order in which most tiles lie within a class or between classes."""
+    return codes_N.argsort(stable=True)
 
 
 def _graph(function: str, rows_ND: Tensor, temperatures: Sequence[float]) -> pairs.NeighborGraph:
@@ -267,9 +272,10 @@ def graph_modularity(
     checked, rows_ND, codes = labelled_rows(
         function, z, parts or {"partitions": partitions}, normalize=normalize, nan=nan
     )
-    graph = _graph(function, rows_ND, temperatures)
+    order_N = _by_class(codes[0])
+    graph = _graph(function, rows_ND[order_N], temperatures)
     results = []
     for codes_N in codes:
-        found = _densities(graph, codes_N, int(codes_N.max()) + 1)
+        found = _densities(graph, codes_N[order_N], int(codes_N.max()) + 1)
         results.append(_result(checked, [each.value for each in found], many))
     return dict(zip(partitions, results, strict=True)) if named else results[0]

@@ -8,7 +8,7 @@ import torch
 
 import oracles
 import spherometer as sm
-from spherometer import pairs, sphere
+from spherometer import metrics, pairs, sphere
 from spherometer.errors import InputError, NotOnSphereError, ShapeError, UndefinedError
 
 
@@ -33,10 +33,14 @@ def test_names_and_order():
         "rankme",
         "effective_rank",
         "participation_ratio",
+        "relative_local_density",
+        "calinski_harabasz",
         "neighbor_purity",
+        "hubness",
         "tolerance",
     ]
     assert not {"alignment", "cross_uniformity", "neighbor_purity", "tolerance"} & set(sm.measure(x))
+    assert not {"relative_local_density", "calinski_harabasz", "hubness"} & set(sm.measure(x))
     assert e.notes == ()
     assert next(iter(sm.measure(x, y))) == "alignment"
     assert list(sm.measure(x, labels=labels))[-1] == "tolerance"
@@ -55,7 +59,10 @@ def test_values_are_those_of_the_metrics(dtype):
         "rankme": sm.rankme(x),
         "effective_rank": sm.effective_rank(x),
         "participation_ratio": sm.participation_ratio(x),
+        "relative_local_density": metrics.relative_local_density(x, labels, temperature=0.1),
+        "calinski_harabasz": metrics.calinski_harabasz(x, labels),
         "neighbor_purity": sm.neighbor_purity(x, labels, k=4),
+        "hubness": metrics.hubness(x, k=4),
         "tolerance": sm.tolerance(x, labels),
     }
     assert set(wanted) == set(e)
@@ -68,18 +75,22 @@ def test_values_are_those_of_the_metrics(dtype):
 def test_every_number_has_company():
     *_, e = everything()
     for name, m in e.items():
+        assert m.baseline, name
+        assert m.label, name
+        if name == "hubness":  # no honest interval is known
+            assert m.interval is m.settings["interval"] is None
+            continue
         low, high = m.interval
         assert low <= m.value <= high, name
         assert low < high, name
-        assert m.baseline, name
         assert m.settings["interval"], name
-        assert m.label, name
     better = {name: m.better for name, m in e.items()}
     assert {name for name, way in better.items() if way == "lower"} == {
         "alignment",
         "uniformity",
         "normalized_uniformity",
         "wasserstein_uniformity",
+        "hubness",
     }
     assert {name for name, way in better.items() if way is None} == {"cross_uniformity", "tolerance"}
 
@@ -186,7 +197,7 @@ def test_intervals_cover(kind, dim):
         x = draws(kind, 90, dim, generator)
         y = x + 0.3 * torch.randn(x.shape, generator=generator, dtype=torch.float64) / math.sqrt(dim)
         evaluations.append(sm.measure(x, y, labels=(x[:, 1] > x[:, 2]).long()))
-    for name in evaluations[0]:
+    for name in set(evaluations[0]) - {"hubness"}:
         values = [e[name].value for e in evaluations]
         centre = sum(values) / len(values)
         if (
@@ -262,7 +273,10 @@ def test_collapsed_features_are_measured():
     assert "participation_ratio" not in e
     assert e.notes == (
         "participation_ratio left out: all rows are identical, there is no variance to share.",
+        "relative_local_density and calinski_harabasz left out: all rows are equal, there is no distance to "
+        "compare others with.",
     )
+    assert e.local_density is None
     assert sm.Evaluation.from_json(e.to_json()) == e
 
 
@@ -270,7 +284,8 @@ def test_undefined_label_metrics_are_left_out_with_a_note():
     e = sm.measure(normal(6, 2), labels=list("abcdef"), k=6)
     assert not {"neighbor_purity", "tolerance"} & set(e)
     assert e.notes == (
-        "neighbor_purity left out: k = 6 neighbours need more than 6 labelled rows.",
+        "calinski_harabasz left out: every row is a class of its own.",
+        "neighbor_purity and hubness left out: k = 6 neighbours need more than 6 labelled rows.",
         "tolerance left out: no class has two rows.",
     )
 

@@ -264,7 +264,7 @@ class LocalDensity:
         density = [("temperature", "relative local density", "random labels", "ceiling")]
         for point in self.points:
             value = _cell(point.value, point.interval)
-            density.append((f"{point.temperature:g}", value, f"{point.random:.4f}", f"{point.ceiling:.4f}"))
+            density.append((f"{point.temperature:g}", value, _short(point.random), _short(point.ceiling)))
         lines += _table(density)
         if self.purity:
             purity = [("neighbours", "neighbor purity", "unrelated labels")]
@@ -296,8 +296,8 @@ def _class_rows(point: DensityPoint, classes: Mapping[str, int]) -> list[tuple[s
         (
             words,
             f"{sum(classes[name] for name in each)}",
-            f"{math.fsum(point.contributions[name] for name in each):.4f}",
-            f"{math.fsum(point.shares[name] * (1 - point.shares[name]) for name in each):.4f}",
+            _short(math.fsum(point.contributions[name] for name in each)),
+            _short(math.fsum(point.shares[name] * (1 - point.shares[name]) for name in each)),
         )
         for words, each in groups
     ]
@@ -311,8 +311,13 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
     return [lines[0], "  ".join("-" * size for size in sizes), *lines[1:]]
 
 
-def _cell(value: float, interval: Interval) -> str:
-    return f"{value:.4f}" + ("" if interval is None else f" [{interval[0]:.4f}, {interval[1]:.4f}]")
+def _cell(value: float, interval: Interval = None) -> str:
+    return _short(value) + ("" if interval is None else f" [{_short(interval[0])}, {_short(interval[1])}]")
+
+
+def _short(value: float) -> str:
+    text = f"{value:.4f}"
+    return text.lstrip("-") if float(text) == 0 else text
 
 
 def _classes(entries: list[Any]) -> dict[str, int]:

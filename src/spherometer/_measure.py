@@ -17,12 +17,14 @@ from spherometer import _checks, pairs, sphere
 from spherometer._bandwidth_curve import curve_of
 from spherometer._checks import Features, NanPolicy
 from spherometer._conditional import add_conditional, compared
+from spherometer._density import LocalDensity
+from spherometer._local_density import NEIGHBORS, add_density, add_neighbors, nearest_neighbors
 from spherometer._results import Evaluation, Measurement
 from spherometer.errors import InputError
 from spherometer.metrics import _jackknife, _spectrum
 from spherometer.metrics._alignment import pair_distances
-from spherometer.metrics._labels import class_codes
-from spherometer.metrics._neighbors import class_tolerance, purity
+from spherometer.metrics._labels import Labelled, class_codes
+from spherometer.metrics._neighbors import class_tolerance
 
 _Z = 1.959963984540054  # 97.5 % of the normal law
 _U_STATISTIC = "exact variance of the U-statistic"
@@ -49,8 +51,10 @@ def measure(
 
     Always: uniformity, normalized uniformity, Wasserstein uniformity, RankMe, effective rank,
     participation ratio. With ``y``: alignment and cross-uniformity. With ``metadata``: conditional
-    uniformity, and with ``y`` conditional alignment. With ``labels``: neighbor purity and tolerance. What is
-    undefined for this input is left out and a note says why.
+    uniformity, and with ``y`` conditional alignment. With ``labels``: relative local density (at temperature
+    0.1), Calinski-Harabasz, neighbor purity, hubness and tolerance; ``e.local_density`` has more temperatures
+    and numbers of neighbours, and a reading. What is undefined for this input is left out and a note says
+    why.
 
     Args:
         x: [N, D] features, N >= 2. Uniformity, spectrum and labels describe this side.
@@ -73,14 +77,16 @@ def measure(
         Intervals: the exact variance of the U-statistic for uniformity (None for N < 4), the standard error
         for alignment, the influence of each pair for cross-uniformity and of each row for conditional
         alignment, a jackknife over rows for conditional uniformity and neighbor purity, and over 20
-        interleaved groups of rows for the rest (None for N < 40, or more than 512 directions). They say how
-        much the value would vary with other rows drawn in the same way.
+        interleaved groups of rows for the rest (None for N < 40, or more than 512 directions; that of
+        relative local density is None for N > 2048, where ``local_density(x, labels, interval=True)`` makes
+        it). They say how much the value would vary with other rows drawn in the same way.
 
     Raises:
         InputError: as the metrics raise it.
 
     Cost: O(N^2 D) time, O(N D) memory; one pass over the pairs of ``x``, one over those of ``x`` and ``y``;
-    with meta-data a few more, for the curve about a hundred.
+    with labels four more, and for the intervals of up to 2048 rows the work of 54; with meta-data a few more,
+    for the curve about a hundred.
 
     Source: the metrics' own; uniformity's interval is the unbiased variance of a U-statistic of degree 2.
 
@@ -121,9 +127,11 @@ def measure(
             add_conditional(found, notes, rows, alpha=alpha, t=t, normalize=normalize)
             curve = curve_of(rows, alpha=alpha, t=t, normalize=normalize) if bandwidth_curve else None
         _add_spectrum(found, notes, first.rows, units[0], normalize=normalize)
+        density = None
         if codes is not None:
-            _add_labels(found, notes, units[0], *codes, k, normalize=normalize)
-    return Evaluation(found, notes=tuple(notes), bandwidth_curve=curve)
+            given = _labelled(first, units[0], labels, *codes)
+            density = _add_labels(found, notes, given, k, normalize=normalize)
+    return Evaluation(found, notes=tuple(notes), bandwidth_curve=curve, local_density=density)
 
 
 def _number(name: str, value: Any) -> float:
@@ -139,6 +147,12 @@ def _codes(first: Features, labels: Any, nan: NanPolicy) -> tuple[Tensor, Tensor
         kept = first.kept.cpu()
         codes, there = codes[kept], there[kept]
     return codes.to(first.rows.device), there.to(first.rows.device)
+
+
+def _labelled(first: Features, unit_ND: Tensor, labels: Any, codes: Tensor, there: Tensor) -> Labelled:
+    """The kept rows that have a label."""
+    places = torch.arange(len(unit_ND)) if first.kept is None else first.kept.cpu().nonzero()[:, 0]
+    return Labelled.of(unit_ND[there], codes[there], labels, places[there.cpu()])
 
 
 def _dropped(sides: list[Features], codes: tuple[Tensor, Tensor] | None) -> list[str]:
@@ -334,40 +348,16 @@ def _jackknife_interval(
 
 
 def _add_labels(
-    found: dict[str, Measurement],
-    notes: list[str],
-    unit_ND: Tensor,
-    codes: Tensor,
-    there: Tensor,
-    k: int,
-    *,
-    normalize: bool,
-) -> None:
-    rows, codes = unit_ND[there], codes[there]
-    num = len(rows)
-    counts = torch.bincount(codes).to(torch.float64) if num else torch.zeros(1, dtype=torch.float64)
-    same = float((counts * (counts - 1)).sum())
-    if num <= k:
-        notes.append(f"neighbor_purity left out: k = {k} neighbours need more than {num} labelled rows.")
-    else:
-        share, error = purity("measure", rows, codes, k)
-        value = float(share)
-        interval = None
-        if error:  # no row differs: nothing to judge the spread by
-            interval = (max(value - _Z * error, 0.0), min(value + _Z * error, 1.0))
-        found["neighbor_purity"] = Measurement(
-            name="neighbor_purity",
-            value=value,
-            interval=interval,
-            baseline={"unrelated labels": same / (num * (num - 1))},
-            num=num,
-            settings={"k": k, "normalize": normalize, "interval": _ROWS if interval else None},
-            better="higher",
-            label=f"Neighbor purity (k = {k})",
-        )
-    if same == 0:
+    found: dict[str, Measurement], notes: list[str], given: Labelled, k: int, *, normalize: bool
+) -> LocalDensity | None:
+    """Measurements of classes; returns how densely they lie."""
+    neighbors = nearest_neighbors("measure", given, sorted({k, *NEIGHBORS}))
+    density = add_density(found, notes, given, neighbors, normalize=normalize)
+    add_neighbors(found, notes, given, neighbors, k, normalize=normalize)
+    rows, codes, num = given.rows, given.codes, len(given)
+    if not num or max(given.sizes()) < 2:
         notes.append("tolerance left out: no class has two rows.")
-        return
+        return density
     value = float(class_tolerance(rows, codes))
     interval = None
     if num >= 2 * _jackknife.NUM_GROUPS:
@@ -386,3 +376,4 @@ def _add_labels(
         better=None,
         label="Tolerance",
     )
+    return density

@@ -10,7 +10,7 @@ from spherometer import plots
 from spherometer._results import Evaluation
 from spherometer._version import __version__
 from spherometer.errors import InputError
-from spherometer.report import _document, _format, _page, _words
+from spherometer.report import _document, _format, _local_density, _page, _words
 from spherometer.stores import write_file
 
 _BETTER = {"lower": "lower is better", "higher": "higher is better"}
@@ -36,10 +36,15 @@ def _checked(evaluations: Sequence[tuple[str, Evaluation]]) -> list[tuple[str, d
     return pairs
 
 
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def _settings(settings: dict[str, Any]) -> str:
-    words = {True: "yes", False: "no", None: "none"}
     shown = [
-        f"{key.replace('_', ' ')}: {words[value] if value is None or isinstance(value, bool) else value}"
+        f"{key.replace('_', ' ')}: {_shown(value)}"
         for key, value in settings.items()
         if not isinstance(value, dict)  # the kernel in full: its words stand beside it
     ]
@@ -124,6 +129,7 @@ def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any
         "rows": rows,
         "figure": _page.image(plots.to_svg(plots.intervals(measurements))) if measurements else None,
         "curve": _curve(evaluation),
+        "density": _local_density.section(evaluation.get("local_density")),
     }
 
 

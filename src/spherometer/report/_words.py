@@ -119,6 +119,29 @@ MEASURES = {
         "It sees unused directions that uniformity hardly notices.",
         "0 is perfect, √2 is a single point; few points, however evenly spread, stay a little above 0.",
     ),
+    "relative_local_density": (
+        "Relative local density",
+        "higher",
+        "Whether points that choose each other as near neighbours share a class, beyond what the numbers "
+        "of points explain. The temperature says how near.",
+        "About 0 for random labels; the ceiling, which depends on how the classes share the neighbours, "
+        "when no neighbour is of another class.",
+    ),
+    "calinski_harabasz": (
+        "Calinski-Harabasz index",
+        "higher",
+        "How much further classes lie apart than the points within them: the variance between classes over "
+        "the variance within, each per degree of freedom. It grows with the number of points.",
+        "1 for labels unrelated to the features.",
+    ),
+    "hubness": (
+        "Hubness",
+        "lower",
+        "How unequally points are chosen as neighbours: the skewness of how many points have a point among "
+        "their nearest.",
+        "0 when choices are balanced; the larger, the more a few points are everybody's neighbours. "
+        "It rises with the number of dimensions also for points without structure.",
+    ),
     "neighbor_purity": (
         "Neighbor purity",
         "higher",

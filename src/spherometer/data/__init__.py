@@ -19,6 +19,7 @@ from spherometer.data._registry import load_images as load_images
 from spherometer.data._scenes import make_scenes as make_scenes
 from spherometer.data._segmented import SegmentedImages as SegmentedImages
 from spherometer.data._segmented import SegmentedPart as SegmentedPart
+from spherometer.data._segmented_volumes import segmented_volumes as segmented_volumes
 from spherometer.data._source import ArrayImages as ArrayImages
 from spherometer.data._source import LabelledImages as LabelledImages
 from spherometer.data._source import Parts as Parts

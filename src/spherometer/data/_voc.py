@@ -186,9 +186,9 @@ def read_voc(root: Path, part: str | None, *, size: tuple[int, int] | None, skip
 
     ``JPEGImages`` (or ``images``) hold NAME.jpg (or another ending), ``SegmentationClass`` (or ``masks``)
     NAME.png: a palette or grey PNG of 8 bits whose numbers are the classes, 255 not counted. The lists
-    ``train.txt``, ``val.txt``, ... in ``ImageSets/Segmentation`` name the images of the parts; without them all
-    masks are read. Names of classes: the lines of ``classes.txt``, the background first; else those of Pascal
-    VOC when the folder is called SegmentationClass and no number is above 20; else numbers.
+    ``train.txt``, ``val.txt``, ... in ``ImageSets/Segmentation`` name the images of the parts; without them
+    all masks are read. Names of classes: the lines of ``classes.txt``, the background first; else those of
+    Pascal VOC when the folder is called SegmentationClass and no number is above 20; else numbers.
 
     Args:
         root: the folder.

@@ -45,7 +45,7 @@ def left_of(z: Tensor) -> Tensor:
 
 def _exponent(rows: Tensor) -> int:
     """The power of two above all entries: rows are divided by it, exactly, so that no square overflows."""
-    largest = float(rows.abs().max()) if rows.numel() else 0.0
+    largest = max(map(abs, map(float, rows.aminmax()))) if rows.numel() else 0.0
     return math.frexp(largest)[1] if largest else 0
 
 
@@ -106,10 +106,10 @@ class Distances:
 
     def _mend(self, squared: Tensor, bound: float, a: int, c: int) -> bool:
         """Take near pairs by differences; False: there are too many."""
-        near = (squared < bound).nonzero()
-        if len(near) > max(1, _FEW * squared.numel()):
+        near = squared < bound
+        if int(torch.count_nonzero(near)) > max(1, _FEW * squared.numel()):
             return False
-        down, across = near.T
+        down, across = near.nonzero().T
         differences = self.rows[a + down].double() - self.columns[c + across].double()
         squared[down, across] = differences.square().sum(dim=1).to(squared.dtype)
         return True
@@ -118,7 +118,7 @@ class Distances:
         rows, columns = self.rows[a:b], self.columns[c:d]
         if out.dtype == torch.float32:
             left = left_of(widened(rows.double(), self.centre))
-            out.copy_((left @ widened(columns.double(), self.centre).T).clamp_(min=0).sqrt_())
+            out.copy_(left @ widened(columns.double(), self.centre).T).clamp_(min=0).sqrt_()
         else:
             out.copy_(torch.cdist(rows, columns, compute_mode="donot_use_mm_for_euclid_dist"))
 

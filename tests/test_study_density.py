@@ -177,7 +177,7 @@ class TestObjectives:
         shares = torch.full((12, 3), 0.1 / 3)
         shares[torch.arange(12), labels[index].repeat(2)] += 0.9
         wanted = -(shares * logits.log_softmax(dim=1)).sum(dim=1).mean()
-        assert head(x, y, index).item() == pytest.approx(float(wanted), rel=1e-5)
+        assert head(x, y, index).item() == pytest.approx(wanted.item(), rel=1e-5)
 
     def test_global_generator_is_not_touched(self, sample):
         before = torch.get_rng_state()

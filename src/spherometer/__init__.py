@@ -11,6 +11,7 @@ from spherometer import errors as errors
 from spherometer._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from spherometer import correspondence as correspondence
     from spherometer import kernels as kernels
     from spherometer import losses as losses
     from spherometer import plots as plots
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from spherometer._bandwidth_curve import bandwidth_curve as bandwidth_curve
     from spherometer._citation import citation as citation
     from spherometer._curve import BandwidthCurve as BandwidthCurve
+    from spherometer._density import LocalDensity as LocalDensity
+    from spherometer._local_density import local_density as local_density
     from spherometer._measure import measure as measure
     from spherometer._monitor import Monitor as Monitor
     from spherometer._relation import Relation as Relation
@@ -28,17 +31,21 @@ if TYPE_CHECKING:
     from spherometer._results import Measurement as Measurement
     from spherometer.metrics import alignment as alignment
     from spherometer.metrics import alignment_samples as alignment_samples
+    from spherometer.metrics import calinski_harabasz as calinski_harabasz
     from spherometer.metrics import conditional_alignment as conditional_alignment
     from spherometer.metrics import conditional_uniformity as conditional_uniformity
     from spherometer.metrics import cross_uniformity as cross_uniformity
     from spherometer.metrics import effective_rank as effective_rank
     from spherometer.metrics import expected_uniformity as expected_uniformity
+    from spherometer.metrics import graph_modularity as graph_modularity
+    from spherometer.metrics import hubness as hubness
     from spherometer.metrics import hyperspherical_energy as hyperspherical_energy
     from spherometer.metrics import minimum_uniformity as minimum_uniformity
     from spherometer.metrics import neighbor_purity as neighbor_purity
     from spherometer.metrics import normalized_uniformity as normalized_uniformity
     from spherometer.metrics import participation_ratio as participation_ratio
     from spherometer.metrics import rankme as rankme
+    from spherometer.metrics import relative_local_density as relative_local_density
     from spherometer.metrics import tolerance as tolerance
     from spherometer.metrics import uniformity as uniformity
     from spherometer.metrics import uniformity_samples as uniformity_samples
@@ -47,17 +54,21 @@ if TYPE_CHECKING:
 _METRICS = (
     "alignment",
     "alignment_samples",
+    "calinski_harabasz",
     "conditional_alignment",
     "conditional_uniformity",
     "cross_uniformity",
     "effective_rank",
     "expected_uniformity",
+    "graph_modularity",
+    "hubness",
     "hyperspherical_energy",
     "minimum_uniformity",
     "neighbor_purity",
     "normalized_uniformity",
     "participation_ratio",
     "rankme",
+    "relative_local_density",
     "tolerance",
     "uniformity",
     "uniformity_samples",
@@ -66,10 +77,11 @@ _METRICS = (
 _RESULTS = ("Evaluation", "Measurement")
 _RELATION = ("Relation", "performance_relation")
 _MONITOR = ("Alarm", "Monitor")
-_OTHERS = ("BandwidthCurve", "bandwidth_curve", "citation", "errors", "measure")
-_NAMESPACES = ("kernels", "losses", "plots", "probes", "sphere")
+_CURVES = ("BandwidthCurve", "LocalDensity")
+_OTHERS = ("bandwidth_curve", "citation", "errors", "local_density", "measure")
+_NAMESPACES = ("correspondence", "kernels", "losses", "plots", "probes", "sphere")
 
-__all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_NAMESPACES, *_OTHERS))
+__all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_NAMESPACES, *_CURVES, *_OTHERS))
 
 
 def __getattr__(name: str) -> Any:
@@ -85,12 +97,18 @@ def __getattr__(name: str) -> Any:
         import spherometer._monitor as module
     elif name == "BandwidthCurve":
         import spherometer._curve as module
+    elif name == "LocalDensity":
+        import spherometer._density as module
     elif name == "bandwidth_curve":
         import spherometer._bandwidth_curve as module
+    elif name == "local_density":
+        import spherometer._local_density as module
     elif name == "measure":
         import spherometer._measure as module
     elif name == "citation":
         import spherometer._citation as module
+    elif name == "correspondence":
+        import spherometer.correspondence as module
     elif name == "kernels":
         import spherometer.kernels as module
     elif name == "losses":

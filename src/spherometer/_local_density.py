@@ -150,7 +150,7 @@ def described(
         intervals = list(density_intervals(function, rows, codes, count, temperatures, values))
     points = [_point(each, ends, given.names) for each, ends in zip(found, [*intervals, None], strict=False)]
     local = points[steps.index(READING_TEMPERATURE)].local_share
-    between, by_chance = between_share(rows, codes), (count - 1) / (num - 1)
+    between, by_chance = between_share(rows, codes) if count > 1 else 0.0, (count - 1) / (num - 1)
     reading, sentence = _read(local, between)
     purity = tuple(_purity_point(given, near) for near in neighbors)
     notes = []

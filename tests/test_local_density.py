@@ -288,7 +288,10 @@ def test_sequences_of_temperatures(temperature):
     assert found == wanted
     tensors = rld(torch.from_numpy(rows).float(), codes, temperature=temperature)
     assert [(each.dtype, each.shape) for each in tensors] == [(torch.float32, ())] * 2
-    assert rld(rows, codes, temperature=torch.tensor(0.5)) == wanted[0]
+    learnable = torch.tensor([0.5], requires_grad=True)  # as a loss has it; the metric has no gradient
+    assert (
+        rld(rows, codes, temperature=learnable) == [rld(rows, codes, temperature=learnable[0])] == wanted[:1]
+    )
     assert type(rld(rows, codes, temperature=np.float64(0.5))) is float
     assert rld(rows, codes, temperature=[0.5]) == wanted[:1]
 

@@ -134,6 +134,8 @@ def density_intervals(
 def temperatures_of(function: str, temperature: Any) -> tuple[tuple[float, ...], bool]:
     """The temperatures as numbers, and whether they were given as a sequence."""
     many = isinstance(temperature, (list, tuple))
+    if isinstance(temperature, Tensor):
+        temperature = temperature.detach()
     if isinstance(temperature, (Tensor, np.ndarray)) and temperature.ndim == 1:
         many, temperature = True, temperature.tolist()
     if not many:

@@ -389,7 +389,11 @@ def pck_by_loops(x, y, places, pixels, side, thresholds):
             hits = [apart <= a * side[image] for a in thresholds]
             each = [*hits, np.arange(len(apart)) == own, apart]
             nearest = int(apart.argmin())
-            rows.append([[v[answer] for v in each], [v.mean() for v in each], [v[nearest] for v in each]])
+            row, column = np.unravel_index(cell, x.shape[2:])
+            top = int((2 * row + 1) * grid[0] / (2 * x.shape[2]))
+            same = top * grid[1] + int((2 * column + 1) * grid[1] / (2 * x.shape[3]))
+            means = [v.mean() for v in each]
+            rows.append([*([v[k] for v in each] for k in (answer, nearest, same)), means])
     return np.array(rows, dtype=float).mean(axis=0), len(rows)
 
 
@@ -411,9 +415,10 @@ def test_pck_of_views_is_the_share_of_cells():
     for place, measured in enumerate(found.values()):
         assert measured.num == num
         assert measured.value == pytest.approx(expected[0, place])
-        assert measured.baseline["a random cell"] == pytest.approx(expected[1, place])
+        assert measured.baseline["a random cell"] == pytest.approx(expected[3, place])
+        assert measured.baseline["the cell at the same place"] == pytest.approx(expected[2, place])
         if measured.name != "pck_cell":
-            assert measured.baseline["the nearest cell"] == pytest.approx(expected[2, place])
+            assert measured.baseline["the nearest cell"] == pytest.approx(expected[1, place])
         low, high = measured.interval
         assert low <= measured.value <= high
     assert found["pck_cell"].baseline["a random cell"] == pytest.approx(1 / 18)
@@ -436,7 +441,7 @@ def test_pck_along_a_flow_is_in_pixels_of_the_target(monkeypatch):
     assert num == found["pck_0.2"].num < 20
     for place, measured in enumerate(found.values()):
         assert measured.value == pytest.approx(expected[0, place])
-        assert measured.baseline["a random cell"] == pytest.approx(expected[1, place])
+        assert measured.baseline["a random cell"] == pytest.approx(expected[3, place])
     assert found["distance"].settings["interval"] == "bootstrap over tiles of the image"
     monkeypatch.setattr(_pck, "_ENTRIES", 1)
     blocks = correspondence_accuracy(x, y, flow, thresholds=0.2)
@@ -523,10 +528,16 @@ def maps_and_numbers(num=4, grid=(5, 6), factor=3, seed=0):
 
 
 @pytest.mark.parametrize("upsample", [1, 3])
-def test_dense_regression_is_that_of_the_means_of_cells(upsample):
+@pytest.mark.parametrize("standardize", [True, False])
+def test_dense_regression_is_that_of_the_means_of_cells(upsample, standardize):
     maps, targets = maps_and_numbers()
     targets[0, :4, :5], targets[1, 3:5, 3:6] = torch.nan, torch.inf
-    probe = DenseRidgeProbe(0.3, upsample=upsample).fit(maps.double(), targets)
+    how = {"normalize": not standardize, "standardize": standardize}
+    probe = DenseRidgeProbe(0.3, upsample=upsample, **how).fit(maps.double(), targets)
+    given, maps = (
+        maps.double(),
+        maps if standardize else maps.double() / maps.double().norm(dim=1, keepdim=True),
+    )
     fine = tuple(side * upsample for side in (5, 6))
     larger = F.interpolate(maps.double(), size=fine, mode="bilinear", align_corners=False)
     rows, means, step = [], [], 3 // upsample
@@ -536,17 +547,18 @@ def test_dense_regression_is_that_of_the_means_of_cells(upsample):
         if len(known) >= block.numel() / 2:
             rows.append(larger[image, :, row, column].numpy())
             means.append(float(known.double().mean()))
-    model = make_pipeline(StandardScaler(), Ridge(alpha=1 / 0.3)).fit(rows, means)
+    ridge = Ridge(alpha=1 / 0.3)
+    model = (make_pipeline(StandardScaler(), ridge) if standardize else ridge).fit(rows, means)
     cells = model.predict(maps.double().permute(0, 2, 3, 1).reshape(-1, 4).numpy())
     grid = torch.from_numpy(cells).view(4, 1, 5, 6)
     expected = F.interpolate(grid, size=(15, 18), mode="bilinear", align_corners=False)[:, 0].numpy()
-    np.testing.assert_allclose(probe.predict(maps.double(), (15, 18)), expected, rtol=1e-8)
+    np.testing.assert_allclose(probe.predict(given, (15, 18)), expected, rtol=1e-8)
     known = np.isfinite(targets.numpy())
     y, guess = targets.double().numpy()[known], expected[known]
-    scores = probe.evaluate(maps.double(), targets)
+    scores = probe.evaluate(given, targets)
     assert scores["rmse"].value == pytest.approx(np.sqrt(np.mean((y - guess) ** 2)))
     assert scores["mae"].value == pytest.approx(np.mean(np.abs(y - guess)))
-    assert scores["r2"].value == pytest.approx(r2_score(y, guess)) == probe.score(maps.double(), targets)
+    assert scores["r2"].value == pytest.approx(r2_score(y, guess)) == probe.score(given, targets)
     assert scores["rmse"].num == known.sum()
     # the same targets: the constant is their mean
     assert scores["rmse"].baseline["always the same number"] == pytest.approx(y.std())

@@ -26,7 +26,7 @@ _FUNCTION = "correspondence_accuracy"
 _RESAMPLES = 1000
 _ENTRIES = 1 << 22  # distances held at once
 _CLOSE = 1e-9
-_CHANCE, _BEST = "a random cell", "the nearest cell"
+_CHANCE, _BEST, _SAME = "a random cell", "the nearest cell", "the cell at the same place"
 
 Geometry = tuple[ViewGeometry, ViewGeometry] | FlowField
 
@@ -51,8 +51,10 @@ def correspondence_accuracy(
 
     Returns:
         "pck_0.05", ... (as ``thresholds``), "pck_cell" (the very cell of y that the true place lies in) and
-        "distance" (the mean, pixels). Beside each its exact expectation for a cell of y drawn at random, and
-        what always answering with the nearest cell would give: on coarse grids that is less than 1.
+        "distance" (the mean, pixels). Beside each its exact expectation for a cell of y drawn at random, what
+        always answering with the nearest cell would give (on coarse grids less than 1), and with the cell
+        at the same place of y: where views hardly differ, as in a stereo pair, that is much, and features
+        that know only their place (by the padding of convolutions) come near it.
         ``num``: the cells that have a partner. Intervals: percentiles of 1000 bootstrap resamples of the
         images; of a single image, of its 4 x 4 (x 4) tiles: cells nearby are not independent.
 
@@ -88,7 +90,8 @@ def correspondence_accuracy(
     sides = scales.square().sum(dim=1).sqrt().amax(dim=1) * 2  # of y, in pixels
     sums = [
         _of_cells(one[image].flatten(1).T, two[image].flatten(1).T, places[image], rows, scales[image],
-                  tuple(two.shape[2:]), [float(each) * float(sides[image]) for each in thresholds])
+                  (tuple(one.shape[2:]), tuple(two.shape[2:])),
+                  [float(each) * float(sides[image]) for each in thresholds])
         for image, rows in _shown(places)
     ]  # fmt: skip
     if not sums:
@@ -98,7 +101,7 @@ def correspondence_accuracy(
             "Pass views that overlap",
         )  # fmt: skip
     codes = _clusters(one, places)
-    values = torch.cat(sums).numpy()  # [M, 3, T + 2]: answered, by chance, nearest
+    values = torch.cat(sums).numpy()  # [M, 4, T + 2]: answered, by chance, nearest, at the same place
     names = [f"pck_{each:g}" for each in thresholds]
     labels = [f"PCK at {each:g}" for each in thresholds]
     samples = _resampled(values[:, 0], codes, seed)
@@ -112,7 +115,8 @@ def correspondence_accuracy(
         )
     ):
         better: Better = "lower" if name == "distance" else "higher"
-        value, chance, best = (float(each) for each in values[:, :, place].mean(axis=0))
+        value, chance, best, same = (float(each) for each in values[:, :, place].mean(axis=0))
+        baseline = {_CHANCE: chance, _SAME: same, _BEST: best}
         interval = None
         if samples is not None:
             low, high = _groups.interval(samples[:, place])
@@ -121,9 +125,7 @@ def correspondence_accuracy(
         settings: dict[str, Any] = {"resamples": _RESAMPLES, "seed": seed, "interval": how}
         if place < len(names):
             settings["threshold"] = float(thresholds[place])
-        found[name] = Measurement(
-            name, value, interval, {_CHANCE: chance, _BEST: best}, len(values), settings, better, label
-        )
+        found[name] = Measurement(name, value, interval, baseline, len(values), settings, better, label)
     return found
 
 
@@ -172,11 +174,12 @@ def _shown(places: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _of_cells(
-    x: Tensor, y: Tensor, places: Tensor, rows: Tensor, scale: Tensor, grid: tuple[int, ...],
-    reaches: Sequence[float],
+    x: Tensor, y: Tensor, places: Tensor, rows: Tensor, scale: Tensor,
+    grids: tuple[tuple[int, ...], tuple[int, ...]], reaches: Sequence[float],
 ) -> Tensor:  # fmt: skip
-    """[M, 3, T + 2]: of each of the ``rows`` what its answer, a random cell and the nearest cell get."""
-    centres = cell_centres(grid, places.device)
+    """[M, 4, T + 2]: of each of the ``rows`` what its answer, and the others that ``values`` names, get."""
+    centres = cell_centres(grids[1], places.device)
+    same = cells_at(cell_centres(grids[0], places.device)[None], grids[1])[0][rows]
     one, two = sphere.normalize(x[rows]), sphere.normalize(y)
     found = []
     for start in range(0, len(rows), max(1, _ENTRIES // len(y))):
@@ -184,13 +187,14 @@ def _of_cells(
         true = places[rows[part]]
         answers = (one[part] @ two.T).argmax(dim=1)
         apart = torch.linalg.vector_norm((true[:, None] - centres) @ scale.T, dim=-1)  # [m, R] pixels
-        own = F.one_hot(cells_at(true[None], grid)[0], len(y))
+        own = F.one_hot(cells_at(true[None], grids[1])[0], len(y))
         hits = apart[..., None] <= apart.new_tensor(reaches) + _CLOSE
         each = torch.cat([hits, own[..., None], apart[..., None]], dim=-1)
         picked = each[torch.arange(len(true)), answers]
         nearest = each[torch.arange(len(true)), apart.argmin(dim=1)]
         nearest[:, -2] = 1.0
-        found.append(torch.stack([picked, each.mean(dim=1), nearest], dim=1))
+        stayed = each[torch.arange(len(true)), same[part]]
+        found.append(torch.stack([picked, each.mean(dim=1), nearest, stayed], dim=1))
     return torch.cat(found)
 
 

@@ -282,6 +282,12 @@ METRICS = [
 ]
 METRIC = {metric.name: metric for metric in METRICS}
 KEEPERS = {"MemoryQueue"}  # in losses, but not a loss: what a loss takes
+DENSE_METRICS = {  # of maps, not of rows: what they promise is tested in test_dense.py
+    "dense_alignment",
+    "dense_alignment_samples",
+    "dense_uniformity",
+    "dense_uniformity_samples",
+}
 CLOSED_FORMS = {"expected_uniformity", "minimum_uniformity"}  # functions of numbers, not of features
 
 

@@ -5,6 +5,10 @@ from spherometer.metrics._alignment import alignment_samples as alignment_sample
 from spherometer.metrics._calinski_harabasz import calinski_harabasz as calinski_harabasz
 from spherometer.metrics._conditional import conditional_alignment as conditional_alignment
 from spherometer.metrics._conditional import conditional_uniformity as conditional_uniformity
+from spherometer.metrics._dense_alignment import dense_alignment as dense_alignment
+from spherometer.metrics._dense_alignment import dense_alignment_samples as dense_alignment_samples
+from spherometer.metrics._dense_uniformity import dense_uniformity as dense_uniformity
+from spherometer.metrics._dense_uniformity import dense_uniformity_samples as dense_uniformity_samples
 from spherometer.metrics._energy import hyperspherical_energy as hyperspherical_energy
 from spherometer.metrics._hubness import hubness as hubness
 from spherometer.metrics._local_density import graph_modularity as graph_modularity
@@ -29,6 +33,10 @@ __all__ = [
     "conditional_alignment",
     "conditional_uniformity",
     "cross_uniformity",
+    "dense_alignment",
+    "dense_alignment_samples",
+    "dense_uniformity",
+    "dense_uniformity_samples",
     "effective_rank",
     "expected_uniformity",
     "graph_modularity",

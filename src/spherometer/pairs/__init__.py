@@ -21,5 +21,10 @@ from spherometer.pairs._neighbor_graph import NeighborGraph as NeighborGraph
 from spherometer.pairs._neighbor_graph import class_strengths as class_strengths
 from spherometer.pairs._neighbor_graph import edge_blocks as edge_blocks
 from spherometer.pairs._neighbor_graph import neighbor_graph as neighbor_graph
+from spherometer.pairs._populations import Population as Population
+from spherometer.pairs._populations import partners as partners
+from spherometer.pairs._populations import population_log_rows as population_log_rows
+from spherometer.pairs._populations import population_log_sum as population_log_sum
+from spherometer.pairs._populations import within_log_rows as within_log_rows
 from spherometer.pairs._repulsion import repelled_rows as repelled_rows
 from spherometer.pairs._tiles import outside_graphs as outside_graphs

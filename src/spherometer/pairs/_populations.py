@@ -1,0 +1,157 @@
+r"""Gaussian potentials over pairs within groups of rows, between groups, or over all pairs.
+
+"between" is that of dissimilar samples in ``_dissimilar.py``, with 0 and 1 for weights.
+"within" takes many small groups at once: each is one square of a batch of matrix products.
+
+Shapes: N rows, n own rows (``own``), D dimensions, G groups, M rows of the largest of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from spherometer.kernels import Categorical
+from spherometer.pairs._conditional import Own, Similarity, span_of
+from spherometer.pairs._dissimilar import conditional_potential, conditional_row_sums
+from spherometer.pairs._gaussian import cross_gaussian_potential, gaussian_potential
+from spherometer.pairs._moments import gaussian_log_rows
+from spherometer.pairs._tiles import full_precision, outside_graphs
+
+Population = Literal["between", "within", "all"]
+
+_ENTRIES = 1 << 20  # pairs of groups that are held at once
+_NO_SHIFT = 5.0  # t up to which sums over unit rows are never shifted
+
+
+def partners(groups: Tensor, population: Population) -> Tensor:
+    """How many rows j != i row i meets, int64 [N]: those of its group, of others, or all.
+
+    Args:
+        groups: [N] int64.
+        population: "within", "between" or "all".
+    """
+    if population == "all":
+        return torch.full_like(groups, len(groups) - 1)
+    _, inverse, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
+    within: Tensor = sizes[inverse]
+    return within - 1 if population == "within" else len(groups) - within
+
+
+@outside_graphs
+def population_log_sum(
+    x: Tensor, t: float | Tensor, groups: Tensor, population: Population, *, own: Own = None
+) -> Tensor:
+    r"""Log of the sum of exp(-t \|x_i - x_j\|^2) over own rows i and the rows j != i that they meet.
+
+    Args:
+        x: [N, D] float32 or float64 rows.
+        t: sharpness > 0, a number or a 0-dim tensor.
+        groups: [N] int64, ascending.
+        population: "within" a group, "between" groups, or "all".
+        own: start and number of the rows i, whole groups of them; None: all.
+
+    Returns:
+        A 0-dim float64 tensor, differentiable in ``x`` and ``t``; -inf (with gradient 0) without a pair.
+
+    Cost: "within" sum of squares of the sizes of groups; the others n N (half of it for all rows).
+    """
+    start, num = span_of(len(x), own)
+    if population == "within":
+        logs = within_log_rows(x[start : start + num], t, groups[start : start + num])
+        logs = logs[logs > -math.inf]
+        return torch.logsumexp(logs, 0) if len(logs) else (x.sum().double() + t) * 0 - math.inf
+    single = population == "between" and bool((groups[1:] != groups[:-1]).all())
+    if population == "between" and not single:
+        return conditional_potential(x, t, _similarity(groups, x.dtype), own=own)[0]
+    parts = []
+    rows = x[start : start + num]
+    if num > 1:
+        parts.append(gaussian_potential(rows, t) + math.log(num * (num - 1)))
+    if num and num < len(x):
+        others = torch.cat([x[:start], x[start + num :]])
+        parts.append(cross_gaussian_potential(rows, others, t) + math.log(num * len(others)))
+    if not parts:
+        return (x.sum().double() + t) * 0 - math.inf
+    return parts[0] if len(parts) == 1 else torch.logaddexp(parts[0], parts[1])
+
+
+def _similarity(groups: Tensor, dtype: torch.dtype) -> Similarity:
+    kernel = Categorical()
+    return Similarity(kernel, kernel.rows(groups[:, None].double(), dtype))
+
+
+@torch.no_grad()
+def population_log_rows(x: Tensor, t: float, groups: Tensor, population: Population) -> Tensor:
+    r"""Log of the sum of exp(-t \|x_i - x_j\|^2) over the rows j that row i meets, float64 [N]; no gradient.
+
+    -inf where it meets none. Arguments as ``population_log_sum``; rows of length 1.
+    """
+    if population == "within":
+        return within_log_rows(x, t, groups)
+    if population == "all":
+        return gaussian_log_rows(x, t) + math.log(len(x) - 1)
+    sums = conditional_row_sums(x, t, _similarity(groups, x.dtype))[0].log()
+    if t <= _NO_SHIFT:
+        return sums
+    whole = population_log_sum(x, t, groups, population)  # they share a factor, which this one lacks
+    return sums + (whole - torch.logsumexp(sums, 0)) if bool(whole > -math.inf) else sums
+
+
+@outside_graphs
+def within_log_rows(x: Tensor, t: float | Tensor, groups: Tensor) -> Tensor:
+    r"""Log of the sum of exp(-t \|x_i - x_j\|^2) over the other rows of the own group.
+
+    Args:
+        x: [N, D] float32 or float64 rows.
+        t: sharpness > 0, a number or a 0-dim tensor.
+        groups: [N] int64, ascending.
+
+    Returns:
+        float64 [N], differentiable in ``x`` and ``t`` any number of times; -inf for a row alone in its group.
+
+    Cost: G M^2 D, at most 2^20 pairs (or one row of a group) at a time, made again in the backward where
+    there are more.
+    """
+    x = x if x.dtype == torch.float64 else x.float()
+    _, sizes = torch.unique_consecutive(groups, return_counts=True)
+    tall = int(sizes.max()) if len(sizes) else 0
+    step = max(1, _ENTRIES // max(1, tall * tall))  # groups at once
+    rows = max(1, _ENTRIES // max(1, tall)) if step == 1 else tall  # of each
+    starts = sizes.cumsum(0) - sizes
+    many = step < len(sizes) or rows < tall
+    parts = []
+    with full_precision(x.device):
+        for first in range(0, len(sizes), step):
+            few = sizes[first : first + step]
+            begin, num = int(starts[first]), int(few.sum())
+            batch = x[begin : begin + num]
+            if many:
+                parts.append(checkpoint(_logs, batch, t, few, rows, use_reentrant=False))
+            else:
+                parts.append(_logs(batch, t, few, rows))
+    return torch.cat(parts) if parts else x.sum(dim=1).double()
+
+
+def _logs(x: Tensor, t: float | Tensor, sizes: Tensor, num_rows: int) -> Tensor:
+    """The same for groups of these sizes, in squares of the largest of them."""
+    tall = int(sizes.max())
+    place = torch.arange(tall, device=x.device)
+    real = place < sizes[:, None]  # [G, M]
+    padded = x.new_zeros(len(sizes), tall, x.shape[1]).masked_scatter(real[:, :, None], x)
+    centre = padded.detach().sum(dim=1, keepdim=True) / sizes[:, None, None]
+    centred = (padded - centre).masked_fill(~real[:, :, None], 0.0)  # no distance changes
+    squares = centred.square().sum(dim=2)
+    found = []
+    for a in range(0, tall, num_rows):
+        part = slice(a, a + num_rows)
+        squared = squares[:, part, None] + squares[:, None] - 2 * centred[:, part] @ centred.mT
+        left_out = ~real[:, None] | (place[part, None] == place)
+        empty = left_out.all(dim=2, keepdim=True)  # alone in its group: -inf, with gradient 0
+        exponents = (-t * squared.clamp(min=0)).masked_fill(left_out & ~empty, -math.inf)
+        found.append(torch.logsumexp(exponents.double(), 2).masked_fill(empty[:, :, 0], -math.inf))
+    return torch.cat(found, dim=1)[real]

@@ -1,23 +1,26 @@
 """Exact nearest neighbours, a block of rows at a time.
 
-Candidates come from one GEMM per block; their distances are then taken by differences, and a row whose
-candidates cannot be told from the rest within the GEMM's rounding is done by differences altogether. So the
-answer is exact, and ties go to the lower index.
+Candidates come from a GEMM in float32; their distances are then taken by differences in float64. A row whose
+candidates cannot be told from the rest within the rounding of the GEMM is done again by a GEMM in float64,
+and where that does not do, by differences altogether. So the answer is exact, whatever found the candidates,
+and ties go to the lower index.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from spherometer import _checks
 from spherometer.errors import UndefinedError
+from spherometer.pairs._candidates import Candidates, first_candidates
 
-_BLOCK = 1 << 20  # entries of one block of distances
+_BLOCK = 1 << 20  # numbers in one block
 _SPARE = 8  # candidates beyond k
+_TRIALS = 256  # rows after which a source of candidates that serves less than half of them is given up
 
 
 def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -33,8 +36,8 @@ def nearest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Returns:
         Indices [N, k], nearest first, and squared distances [N, k] in the dtype of ``x``.
 
-    Cost: one GEMM of N^2 D in float64, a block of at most 2^20 distances (or one row) at a time; rows with
-    more than a few equally near neighbours cost several times that.
+    Cost: one GEMM of N^2 D in float32, a block of 2^20 distances or of at most 128 rows at a time; rows whose
+    neighbours are nearly equally near cost several times that.
     """
     indices, distances = [], []
     for start, columns in nearest_blocks(x, k):
@@ -61,39 +64,96 @@ def nearest_blocks(x: Tensor, k: int) -> Iterator[tuple[int, Tensor]]:
             f"k={k} for {n} rows",
             f"Pass k <= {n - 1}",
         )
-    points = x.detach().double()
-    lengths = points.square().sum(dim=1)
-    # bound of the rounding of all sums of D products behind two squared distances
-    slack = 8 * (x.shape[1] + 4) * torch.finfo(torch.float64).eps * float(lengths.max())
-    block = max(1, _BLOCK // n)
-    for start in range(0, n, block):
-        some = points[start : start + block]
-        rough = torch.addmm(lengths, some, points.T, alpha=-2).add_(lengths[start : start + block, None])
-        rough.diagonal(start).fill_(math.inf)
-        columns, safe = _candidates(some, points, rough, k, slack)
-        if not bool(safe.all()):
-            rows = (~safe).nonzero().flatten()
-            columns[rows] = _by_differences(points, rows + start, k)
-        yield start, columns
+    search = _Search(_scaled(x.detach()), k)
+    for start in range(0, n, search.block):
+        yield start, search.nearest(torch.arange(start, min(start + search.block, n), device=x.device))
 
 
-def _candidates(some: Tensor, points: Tensor, rough: Tensor, k: int, slack: float) -> tuple[Tensor, Tensor]:
-    """The nearest [B, k] among the roughly nearest, and whether nothing else can be as near [B]."""
-    num = min(k + _SPARE, rough.shape[1] - 1)
-    # one more, to see how far away the rest is at least; the row itself (infinitely far) may be that one
-    found = rough.topk(num + 1, dim=1, largest=False)
-    columns = found.indices[:, :num].sort(dim=1).values  # ascending, so that the stable sort breaks ties
-    exact = _squared(some, points, columns)
-    order = exact.sort(dim=1, stable=True)
-    rest = found.values[:, num]
-    return columns.gather(1, order.indices[:, :k]), rest - slack > order.values[:, k - 1]
+def _scaled(rows: Tensor) -> Tensor:
+    """Rows in float64 times a power of two, below 1 in size, so that no square overflows or vanishes."""
+    wide = rows.double()
+    exponent = math.frexp(float(wide.abs().max()))[1]
+    half = exponent // 2  # in two steps: 2^-exponent alone may overflow
+    return wide * 2.0**-half * 2.0 ** (half - exponent)
+
+
+class _Stage:
+    """A source of candidates, made when it is first asked, and how well it serves."""
+
+    def __init__(self, make: Callable[[Tensor], Candidates], points: Tensor) -> None:
+        self._make, self._points = make, points
+        self._source: Candidates | None = None
+        self._tried = self._served = 0
+
+    @property
+    def source(self) -> Candidates:
+        if self._source is None:
+            self._source = self._make(self._points)
+        return self._source
+
+    def nearest(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The nearest [B, k] of its candidates, and whether nothing else can be as near [B]."""
+        if self._tried >= _TRIALS and 2 * self._served < self._tried:
+            self._source = None
+            return rows.new_zeros(len(rows), k), rows.new_zeros(len(rows), dtype=torch.bool)
+        parts = [self._among(part, k) for part in rows.split(self.source.block)]
+        columns, safe = (torch.cat(each) for each in zip(*parts, strict=True))
+        self._tried += len(rows)
+        self._served += int(safe.sum())
+        return columns, safe
+
+    def _among(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        columns, rest = self.source.find(rows, k + _SPARE)
+        columns = columns.sort(dim=1).values  # ascending, so that the stable sort breaks ties
+        order = _distances(self._points, rows, columns).sort(dim=1, stable=True)
+        return columns.gather(1, order.indices[:, :k]), rest > order.values[:, k - 1].square()
+
+
+class _Search:
+    """Exact neighbours by the cheapest source of candidates that tells them from the rest."""
+
+    def __init__(self, points: Tensor, k: int) -> None:
+        self._points, self._k = points, k
+        self._stages: list[_Stage] = []
+        self.block = max(1, _BLOCK // len(points))
+        if 2 * (k + _SPARE) < len(points):
+            self._stages = [_Stage(first_candidates, points), _Stage(_by_float64, points)]
+            self.block = self._stages[0].source.block
+
+    def nearest(self, rows: Tensor) -> Tensor:
+        """The k nearest others [B, k] of ``rows`` [B]."""
+        found = rows.new_empty(len(rows), self._k)
+        todo = torch.arange(len(rows), device=rows.device)
+        for stage in self._stages:
+            if len(todo):
+                columns, safe = stage.nearest(rows[todo], self._k)
+                found[todo[safe]] = columns[safe]
+                todo = todo[~safe]
+        if len(todo):
+            found[todo] = _by_differences(self._points, rows[todo], self._k)
+        return found
+
+
+def _by_float64(points: Tensor) -> Candidates:
+    return Candidates(points, torch.float64)
+
+
+def _distances(points: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Distances [B, M] of rows [B] to their columns, the same bits as those of all pairs."""
+    size = max(1, _BLOCK // (columns.shape[1] * points.shape[1]))
+    parts = zip(rows.split(size), columns.split(size), strict=True)
+    return torch.cat([_by_pairs(points[a][:, None], points[b])[:, 0] for a, b in parts])
+
+
+def _by_pairs(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _by_differences(points: Tensor, rows: Tensor, k: int) -> Tensor:
     """The ``k`` nearest [R, k] of the rows ``rows`` [R], with every distance taken by differences."""
     found = []
     for part in torch.split(rows, max(1, _BLOCK // len(points))):
-        d = torch.cdist(points[part], points, compute_mode="donot_use_mm_for_euclid_dist")
+        d = _by_pairs(points[part], points)
         d.scatter_(1, part[:, None], math.inf)
         worst = d.kthvalue(k, dim=1, keepdim=True).values
         nearer, level = d < worst, d == worst

@@ -193,12 +193,14 @@ def test_few_rows_in_a_class_are_said():
 
 
 def test_a_share_below_half_never_reads_as_half():
-    assert [_percent(share) for share in (0.4999, 0.4951, 0.5, 0.494, 0.999)] == [
+    assert [_percent(share) for share in (0.4999, 0.4951, 0.5, 0.494, 0.999, -0.001, -0.12)] == [
         "49.9 %",
         "49.5 %",
         "50 %",
         "49 %",
         "100 %",
+        "0 %",
+        "-12 %",
     ]
 
 

@@ -79,6 +79,8 @@ def test_little_can_be_drawn() -> None:
     one = local_density(z, ["a"] * 60, temperatures=0.3, k=100).to_dict()
     figure = plots.local_density(one)
     assert len(figure.axes) == 2
+    assert "ceiling and random labels" in texts(figure)
+    assert "at least half way" not in texts(figure)
     assert "Calinski-Harabasz\nundefined" in [t.get_text() for t in figure.axes[1].get_xticklabels()]
     plots.to_svg(figure)
     unlike = local_density(z, np.arange(60), temperatures=(0.01, 0.001)).to_dict()
@@ -146,7 +148,11 @@ def test_many_classes_are_summed() -> None:
     assert twenty["classes"][-1]["name"] == "kind 19"
     one = _local_density.section(local_density(z, ["a"] * 84).to_dict())
     assert one is not None
-    assert (one["reading"], one["badge"], one["calinski_harabasz"]) == ("neither", "no", "–")
+    assert (one["reading"], one["badge"], one["calinski_harabasz"]) == (
+        "neither locally nor globally dense",
+        "no",
+        "–",
+    )
 
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=lambda p: ascii(p[:24]))

@@ -228,7 +228,7 @@ def _read(local: float | None, between: float) -> tuple[Reading, str]:
 
 def _percent(share: float) -> str:
     """A share in per cent, never rounded up to the threshold."""
-    text = f"{100 * share:.0f}"
+    text = f"{round(100 * share)}"
     return f"{min(100 * share, 49.9):.1f} %" if text == "50" and share < HALF else f"{text} %"
 
 

@@ -91,7 +91,8 @@ def measure(
     """Measure features: alignment, uniformity, ranks, each with interval and baseline.
 
     An .npz with arrays x and y (or z1 and z2) gives positive pairs, one named labels gives classes, one named
-    ids the rows of the --metadata table. Classes are also read: locally dense, globally dense, both or neither.
+    ids the rows of the --metadata table. Classes are also said to be locally dense, globally dense, both or
+    neither.
     """
     conditions = _conditions.parse(fail_if or [])
     targets = _targets(files, out)

@@ -13,6 +13,7 @@ from spherometer.plots._style import BLUE, FAINT, GREEN, INK, MUTED, ORANGE, new
 
 _DASHED: Any = (0, (5, 3))
 _DOTTED: Any = (0, (1, 2))
+_APART = 0.15  # closer lines share one name
 
 
 @styled
@@ -50,15 +51,18 @@ def _density(axes: Axes, points: Sequence[Mapping[str, Any]]) -> None:
     axes.plot(places, ceilings, color=INK, linewidth=1, marker="_", linestyle=_DASHED, zorder=2)
     axes.plot(places, chances, color=MUTED, linewidth=1, marker="_", linestyle=_DOTTED, zorder=2)
     _curve(axes, places, points, BLUE, "o")
-    for values, words, offset in ((ceilings, "ceiling", 3), (chances, "random labels", 3)):
+    names = [
+        (ceilings, "ceiling", MUTED),
+        (half, "at least half way", GREEN),
+        (chances, "random labels", MUTED),
+    ]
+    if ceilings[0] - chances[0] < _APART:
+        names = [(ceilings, "ceiling and random labels", MUTED)]
+    for values, words, color in names:
         axes.annotate(
-            words, (places[0], values[0]), xytext=(2, offset), textcoords="offset points", ha="left",
-            va="bottom", fontsize=8, color=MUTED, zorder=5,
+            words, (places[0], values[0]), xytext=(2, 3), textcoords="offset points", ha="left", va="bottom",
+            fontsize=8, color=color, zorder=5,
         )  # fmt: skip
-    axes.annotate(
-        "at least half way", (places[0], half[0]), xytext=(2, 3), textcoords="offset points", ha="left",
-        va="bottom", fontsize=8, color=GREEN, zorder=5,
-    )  # fmt: skip
     axes.set_xticks(places, [f"{float(point['temperature']):g}" for point in points])
     if places[0] > places[-1]:
         axes.set_xlim(places[0] + 0.25, places[-1] - 0.25)

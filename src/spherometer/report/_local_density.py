@@ -11,7 +11,12 @@ from spherometer._density import READING_TEMPERATURE
 from spherometer.report import _format, _page
 
 _MOST_CLASSES = 20
-_BADGES = {"both": "yes", "locally dense": "open", "globally dense": "open", "neither": "no"}
+_BADGES = {
+    "both": ("locally and globally dense", "yes"),
+    "locally dense": ("locally dense", "open"),
+    "globally dense": ("globally dense", "open"),
+    "neither": ("neither locally nor globally dense", "no"),
+}
 
 
 def section(density: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -21,9 +26,10 @@ def section(density: Mapping[str, Any] | None) -> dict[str, Any] | None:
     points = density["points"]
     shown = min(points, key=lambda point: abs(math.log(point["temperature"] / READING_TEMPERATURE)))
     index = density["calinski_harabasz"]
+    words, color = _BADGES[density["reading"]]
     return {
-        "reading": density["reading"],
-        "badge": _BADGES[density["reading"]],
+        "reading": words,
+        "badge": color,
         "sentence": density["sentence"],
         "num": _format.count(density["num"]),
         "num_classes": _format.count(len(density["classes"])),

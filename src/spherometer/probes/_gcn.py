@@ -63,7 +63,8 @@ class GCNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         neighbors: weights kept in each row of a sparse graph; None: the least of 16, 32, 64, 128 that keeps
             90 % of the weight, else 128.
         features: put the features beside the embeddings (an ablation of ours; the first + X then falls away).
-        normalize: scale rows to length 1 first; False uses them as they are.
+        normalize: scale rows to length 1 first (rows of zeros stay, at distance 1 from every other); False
+            uses them as they are.
         unlabeled: entry of y that marks a row without label: a label, None for no such rows, or "auto":
             -1 among numbers, None (or -1) among objects such as names. Labels -1 and 1, without
             any other, are two classes under "auto".
@@ -84,8 +85,8 @@ class GCNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     there: predictions for unlabeled rows of ``fit`` are in ``transduction_``.
 
     Raises:
-        InputError, UndefinedError: (ValueErrors) one class; all rows equal; rows of zeros; one feature, with
-            ``normalize``; unusable arguments.
+        InputError, UndefinedError: (ValueErrors) one class; all rows equal; one feature, with ``normalize``;
+            unusable arguments.
 
     Cost: dense: 4 N^2 bytes and, per step, four passes over them. Sparse: three passes over all pairs for the
     graph, 2 k N weights. For each temperature.
@@ -187,7 +188,8 @@ class GCNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Array:
         """Classes [M] of new rows X [M, D]."""
-        found: Array = self.classes_[self._logits(X).argmax(dim=1).numpy()]
+        places = self._logits(X).argmax(dim=1).numpy()
+        found: Array = self.classes_[places]
         return found
 
     def predict_proba(self, X: Any) -> Array:
@@ -301,7 +303,6 @@ class GCNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 UndefinedError, function, "X", "have at least 2 columns",
                 "scaled to length 1 a single number is only a sign", "1 feature(s)", "Pass normalize=False",
             )  # fmt: skip
-        _checks.refuse_zero_rows(function, "X", rows)
         return unit(rows)
 
     def _kind(self, num: int) -> Kind:

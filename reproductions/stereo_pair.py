@@ -3,10 +3,11 @@
     python reproductions/stereo_pair.py              # about two minutes on one core; needs spherometer[dense]
     python reproductions/stereo_pair.py --table      # only the tables of the numbers that are kept
 
-Nothing is downloaded: the pair comes with scikit-image, EfficientNet-lite0 (trained on ImageNet) as a package.
-Beside it stand the same network untrained, the mean colours of a cell, and for depth the place of a cell
-alone (a quadratic function of row and column): what is not above these is no merit of the training. Depth is
-predicted on tiles left out, five draws of them. Numbers are kept in ``reproductions/stereo_pair.json``.
+Nothing is downloaded: the pair comes with scikit-image, EfficientNet-lite0 (trained on ImageNet) as a
+package. Beside it stand the same network untrained, the mean colours of a cell, and for depth the place of
+a cell alone (a quadratic function of row and column): what is not above these is no merit of the training.
+Depth is predicted on tiles left out, five draws of them. Numbers are kept in
+``reproductions/stereo_pair.json``.
 """
 
 from __future__ import annotations

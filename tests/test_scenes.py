@@ -77,7 +77,7 @@ def test_below_the_threshold_the_background_shines_through():
         for each in ("plain", "textured")
     )
     thing, scene = (all_of(each)[0].double() / 255 for each in (plain, textured))
-    behind = _scenes._backgrounds(torch.arange(8), Draws(0, 0, 1), 56, "textured")
+    behind = _scenes._backgrounds(torch.arange(8), Draws(0, 0, _scenes._TEXTURE), 56, "textured")
     # plain shows a v with a = min(1, v / .6): v = sqrt(.6 a v) below the threshold
     value = torch.where(thing < 0.6, (0.6 * thing).sqrt(), thing)
     expected = thing + (1 - (value / 0.6).clamp(max=1)) * torch.from_numpy(behind).double()[:, None]

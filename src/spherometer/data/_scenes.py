@@ -35,7 +35,8 @@ _GARMENTS = (
 _ATTEMPTS = 24  # places that are tried for a thing
 _SLOTS = 2 + 2 * _ATTEMPTS  # numbers of each thing: which, how large, where
 _OCTAVES = ((3, 0.5), (6, 0.3), (12, 0.2))  # cells along a side of a texture, and their weight
-_TEXTURE, _BRIGHTEST = 1, 0.4  # view of the draws of textures, the brightest they get
+_PLACES, _TEXTURE = -2, -3  # views of the draws: none that a view of an image has
+_BRIGHTEST = 0.4  # of a texture
 _THRESHOLDS = {"fashion_mnist": 0.1}  # garments are darker than strokes
 _BLOCK = 256  # scenes at a time
 
@@ -133,7 +134,7 @@ def make_scenes(
     maps = torch.empty((num, size, size), dtype=torch.uint8)
     for start in range(0, num, _BLOCK):
         index = torch.arange(start, min(start + _BLOCK, num))
-        scenes = _scenes(things, index, Draws(seed, stream), layout, size, overlap, threshold)
+        scenes = _scenes(things, index, Draws(seed, stream, _PLACES), layout, size, overlap, threshold)
         behind = _backgrounds(index, Draws(seed, stream, _TEXTURE), size, background)
         for row, scene in zip(index.tolist(), scenes, strict=True):
             shown = scene.light + (1 - scene.opacity) * behind[row - start]

@@ -104,7 +104,7 @@ class SegmentationProbe(_Segmenter):
     Attributes:
         converged: whether ``fit`` reached the minimum.
 
-    Cost: tens of passes over N * cells * upsample^2 rows of C numbers.
+    Cost: tens of passes over N * cells * upsample^2 rows of C numbers, which are in memory twice.
 
     Source: ours, after the linear segmentation probes in use (a 1 x 1 convolution trained by gradient
         descent); solved to the minimum instead, so that no learning rate decides.

@@ -59,6 +59,40 @@ def cross_uniformity(x, y, t=2.0):
     return log_mean_exp([-t * squared_distance(a, b) for a in unit(x) for b in unit(y)])
 
 
+def cells(maps):
+    """Maps [N, D, ...] as a list of images, each a list of cells."""
+    maps = np.asarray(maps, dtype=np.float64)
+    return [list(image.reshape(maps.shape[1], -1).T) for image in maps]
+
+
+def dense_alignment(x, y, partners, alpha=2.0):
+    """``partners`` [n][s]: the cells of y that belong to cell s of x in image n."""
+    means = []
+    for image_x, image_y, rows in zip(cells(x), cells(y), partners, strict=True):
+        ends = [(image_x[s], image_y[r]) for s, others in enumerate(rows) for r in others]
+        if ends:
+            means.append(alignment([a for a, _ in ends], [b for _, b in ends], alpha))
+    return math.fsum(means) / len(means)
+
+
+def dense_uniformity(z, t=2.0, pairs="cross_image", keep=None):
+    """``keep`` [n][s]: whether a cell counts."""
+    points, images = [], []
+    for n, image in enumerate(cells(z)):
+        for s, cell in enumerate(image):
+            if keep is None or keep[n][s]:
+                points.append(cell)
+                images.append(n)
+    points = unit(points)
+    wanted = {
+        "cross_image": lambda i, j: images[i] != images[j],
+        "within_image": lambda i, j: images[i] == images[j],
+        "all": lambda i, j: True,
+    }[pairs]
+    chosen = [(i, j) for i in range(len(points)) for j in range(i) if wanted(i, j)]
+    return log_mean_exp([-t * squared_distance(points[i], points[j]) for i, j in chosen])
+
+
 def similarity(a, b, bandwidth):
     """Gaussian in the difference of two numbers."""
     return math.exp(-((float(a) - float(b)) ** 2) / (2 * bandwidth**2))

@@ -43,7 +43,7 @@ class Maps:
         """[N, D, *grid] again, what cells are matched by: no gradient, zeros where a cell is not finite."""
         cells = self.cells.detach()
         finite = torch.isfinite(cells).all(dim=1, keepdim=True)
-        return cells.masked_fill(~finite, 0.0).unflatten(0, self.keep.shape).mT.unflatten(2, self.grid)
+        return cells.masked_fill(~finite, 0.0).view(*self.keep.shape, -1).mT.reshape(self.num, -1, *self.grid)
 
     def unit(self, function: str, where: Tensor, *, normalize: bool) -> Tensor:
         """The cells ``where`` [C] on the sphere."""

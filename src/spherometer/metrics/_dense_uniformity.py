@@ -192,10 +192,10 @@ def dense_uniformity_samples(
     counts = partners(image, population)
     if per == "location":
         found = logs.new_full((maps.keep.numel(),), torch.nan)
-        found[cell] = (logs - counts.log()).masked_fill(counts == 0, torch.nan)
+        found[cell] = (logs - counts.double().log()).masked_fill(counts == 0, torch.nan)
         return maps.checked.vector(found.view(maps.num, *maps.grid))
     totals = torch.zeros(maps.num, dtype=torch.int64, device=image.device).index_add_(0, image, counts)
-    means = group_logs(logs, image, maps.num) - totals.log()
+    means = group_logs(logs, image, maps.num) - totals.double().log()
     return maps.checked.vector(means.masked_fill(totals == 0, torch.nan))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from spherometer.data._named import NAMED, open_named
 from spherometer.data._paired import Changes
 from spherometer.data._source import ArrayImages, LabelledImages
 from spherometer.data._views import DigitChanges
-from spherometer.study._density_grid import Data, DensityProtocol
+from spherometer.study._density_grid import DensityProtocol
 
 _NAMES = {"mnist": "mnist", "fashion-mnist": "fashion_mnist"}
 _ORDER = 29  # of the draws that choose images of a large set: changing it changes every number
@@ -88,37 +89,33 @@ def load_sample(shared: DensityProtocol, data_dir: str | Path | None = None) -> 
     """
     if shared.data == "digits":
         digits = load_images("digits")
-        whole = ArrayImages("digits", digits.source, digits.images, digits.labels)
-        parts = digits.split
-        train = torch.cat([parts.train, parts.validation]).sort().values  # nothing is chosen by labels here
-        return Sample(
-            "digits",
-            digits.source,
-            LabelledImages(whole, train),
-            LabelledImages(whole, parts.test),
-            DigitChanges(),
-        )
-    return _large(shared.data, shared, data_dir)
+        images = ArrayImages("digits", digits.source, digits.images, digits.labels)
+        split = digits.split
+        train = torch.cat([split.train, split.validation]).sort().values  # nothing is chosen by labels here
+        parts = [LabelledImages(images, train), LabelledImages(images, split.test)]
+        source, changes = digits.source, cast(Changes, DigitChanges())
+    else:
+        name = _NAMES[shared.data]
+        parts = [LabelledImages(open_named(name, part, data_dir, False)) for part in ("train", "test")]
+        source, views = NAMED[name].source, NAMED[name].views
+        changes = DigitChanges() if views == "digits" else preset(views)
+    return Sample(
+        shared.data,
+        source,
+        _thinned(parts[0], shared.num_train),
+        _thinned(parts[1], shared.num_test),
+        changes,
+    )
 
 
-def _large(data: Data, shared: DensityProtocol, data_dir: str | Path | None) -> Sample:
-    name = _NAMES[data]
-    parts = []
-    for part, num in (("train", shared.num_train), ("test", shared.num_test)):
-        images = open_named(name, part, data_dir, download=False)
-        assert images.labels is not None
-        parts.append(LabelledImages(images, _chosen(images.labels, num)))
-    views = NAMED[name].views
-    changes: Changes = DigitChanges() if views == "digits" else preset(views)
-    return Sample(data, NAMED[name].source, parts[0], parts[1], changes)
-
-
-def _chosen(labels: Tensor, num: int) -> Tensor:
-    """``num`` rows (0: all), of every class its share, by a fixed hash of the row number."""
+def _thinned(part: LabelledImages, num: int) -> LabelledImages:
+    """``num`` images (0: all), of every class its share, by a fixed hash of the row number."""
+    labels = part.labels
+    assert labels is not None
     if num == 0 or num >= len(labels):
-        return torch.arange(len(labels))
+        return part
     order = Draws(_ORDER).uniform(torch.arange(len(labels)), 1)[:, 0]
-    taken = stratified_split(labels, validation=0.0, test=min(1.0, num / len(labels))).test
+    taken = stratified_split(labels, validation=0.0, test=num / len(labels)).test
     if len(taken) > num:  # shares of classes are rounded
         taken = taken[torch.argsort(order[taken], stable=True)[:num]]
-    return taken.sort().values
+    return part.subset(taken.sort().values)

@@ -48,8 +48,12 @@ class Story:
         """Of an arm."""
         return str(self.arms[arm]["name"])
 
+    def unfinished(self, *arms: str) -> str:
+        """That there is nothing to compare, in words."""
+        return f"{' and '.join(self.name(arm) for arm in arms)}: not finished for the same seeds"
+
     def mean(self, arm: str, path: Path) -> float:
-        """Over seeds."""
+        """Over seeds; NaN where there are none."""
         values = values_at(self.final.get(arm), path)
         return math.fsum(values) / len(values) if values else math.nan
 
@@ -67,7 +71,8 @@ def verdict_above(pair: Row | None, bound: float = 0.0) -> str:
     """Whether a difference lies above ``bound``."""
     if pair is None or pair["interval"] is None:
         return "unclear"
-    return judge(*pair["interval"], bound)
+    low, high = pair["interval"]
+    return judge(low, high, bound)
 
 
 def verdict_below(pair: Row | None) -> str:
@@ -94,10 +99,8 @@ def worst(verdicts: Iterable[str]) -> str:
     return next((each for each in ("not shown", "unclear") if each in found), "shown" if found else "unclear")
 
 
-def spread(pair: Row | None, write: Callable[[float], str]) -> str:
+def spread(pair: Row, write: Callable[[float], str]) -> str:
     """A difference with its interval."""
-    if pair is None:
-        return "no finished run"
     ends = pair["interval"]
     shown = "" if ends is None else f" [{write(ends[0])}, {write(ends[1])}]"
     return f"{write(pair['value'])}{shown}"
@@ -140,6 +143,8 @@ def _compared(
     if any(arm not in story.arms for arm in arms):
         return None, ""
     pair = story.difference((arms[0], path), (arms[1], path))
+    if pair is None:
+        return None, story.unfinished(*arms)
     means = [story.mean(arm, path) for arm in arms]
     return pair, (
         f"{story.name(arms[0])} {means[0]:.3f}, {story.name(arms[1]).split(',')[0].lower()} {means[1]:.3f}, "
@@ -180,6 +185,8 @@ def _wholes(story: Story) -> dict[str, str] | None:
         if any(arm not in story.arms for arm in arms):
             return None
         pair = story.difference((arms[1], path), (arms[0], path), math.log)
+        if pair is None:
+            return "unclear", f"{story.unfinished(*arms)}."
         means = [story.mean(arm, path) for arm in arms]
         shares = [story.mean(arm, ("between_share",)) for arm in arms]
         times = spread(pair, lambda value: f"{math.exp(value):.2f}")
@@ -200,9 +207,11 @@ def _purity_falls(story: Story) -> dict[str, str] | None:
 
     def rule(kind: str) -> tuple[str, str] | None:
         arms = f"contrastive-{kind}", f"supervised-{kind}"
-        losses = [falls(arm) for arm in arms]
-        if any(arm not in story.arms for arm in arms) or not all(losses):
+        if any(arm not in story.arms for arm in arms):
             return None
+        losses = [falls(arm) for arm in arms]
+        if not all(losses) or len(losses[0]) != len(losses[1]):
+            return "unclear", f"{story.unfinished(*arms)}."
         pair = over_seeds(a - b for a, b in zip(*losses, strict=True))
         shown = " and ".join(
             f"{story.mean(arm, ('purity', '1')):.3f} to {story.mean(arm, ('purity', '100')):.3f}"
@@ -220,6 +229,8 @@ def _purity_falls(story: Story) -> dict[str, str] | None:
 def _heads(story: Story, arm: str, place: str, first: str, second: str) -> tuple[Row | None, str]:
     paths = (place, first), (place, second)
     pair = story.difference((arm, paths[0]), (arm, paths[1]))
+    if pair is None:
+        return None, f"{story.unfinished(arm)}."
     means = [story.mean(arm, path) for path in paths]
     return pair, (
         f"{story.name(arm)}: {means[0]:.1%} against {means[1]:.1%}, {spread(pair, in_points)} points."
@@ -300,6 +311,8 @@ def _bad(story: Story) -> list[dict[str, str] | None]:
             return None
         path = ("accuracy", "linear")
         pair = story.difference((arms[0], path), (arms[1], path))
+        if pair is None:
+            return "unclear", f"{story.unfinished(*arms)}."
         means = [story.mean(arm, path) for arm in arms]
         words = f"{story.name(arms[0])}: {means[0]:.1%}, contrastive {means[1]:.1%}"
         return verdict_below(pair), f"{words}, {spread(pair, in_points)} points."

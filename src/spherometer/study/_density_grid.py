@@ -116,7 +116,7 @@ class DensityTask:
 
 def task_from_dict(fields: dict[str, Any]) -> DensityTask:
     """The task whose ``asdict`` (by way of JSON) is ``fields``."""
-    shared = {
+    shared: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in fields["protocol"].items()
     }
     shared["recipe"] = StudyRecipe(**shared["recipe"])

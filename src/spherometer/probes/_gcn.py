@@ -278,6 +278,8 @@ class GCNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Places of labels in ``classes_``, C for rows without; sets ``classes_``."""
         missing = _missing(labels, self.unlabeled)
         known = labels[~missing]
+        if known.dtype.kind == "O" and all(isinstance(each, Real) for each in known):
+            known = np.array(known.tolist())  # numbers beside None
         if len(known):
             check_classification_targets(known)
         self.classes_ = np.unique(known)

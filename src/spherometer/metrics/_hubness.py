@@ -5,6 +5,7 @@ Shapes: N rows, D dimensions.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -18,11 +19,12 @@ from spherometer.metrics._neighbors import neighborhoods
 
 def skewness_of(occurrences_N: Tensor) -> float:
     """Third standardised moment of whole numbers [N]; 0 where all are equal."""
-    centred = occurrences_N.to(torch.float64) - occurrences_N.to(torch.float64).mean()
-    variance = float(centred.square().mean())
     if bool((occurrences_N == occurrences_N[0]).all()):
         return 0.0
-    return float(centred.pow(3).mean()) / variance**1.5
+    wide_N = occurrences_N.to(torch.float64)
+    centred_N = wide_N - wide_N.mean()
+    variance = float(centred_N.square().mean())
+    return float(centred_N.pow(3).mean()) / (variance * math.sqrt(variance))
 
 
 def hubness(

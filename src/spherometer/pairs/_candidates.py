@@ -111,4 +111,12 @@ def first_candidates(points: Tensor) -> Candidates:
             pass
         else:
             return FaissCandidates(points, faiss)
-    return Candidates(points, torch.float32)
+    return Candidates(points, torch.float32 if _float32_is_kept() else torch.float64)
+
+
+def _float32_is_kept() -> bool:
+    """Whether GEMMs in float32 are what they say: the user may allow fewer digits, and the bound not."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set in two ways that contradict each other
+        return False

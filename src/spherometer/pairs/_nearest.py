@@ -18,7 +18,8 @@ from spherometer import _checks
 from spherometer.errors import UndefinedError
 from spherometer.pairs._candidates import Candidates, first_candidates
 
-_BLOCK = 1 << 20  # numbers in one block
+_BLOCK = 1 << 20  # distances in one block
+_PART = 1 << 17  # coordinates of candidates at a time: they stay in the cache
 _SPARE = 8  # candidates beyond k
 _TRIALS = 256  # rows after which a source of candidates that serves less than half of them is given up
 
@@ -96,7 +97,7 @@ class _Stage:
         if self._tried >= _TRIALS and 2 * self._served < self._tried:
             self._source = None
             return rows.new_zeros(len(rows), k), rows.new_zeros(len(rows), dtype=torch.bool)
-        parts = [self._among(part, k) for part in rows.split(self.source.block)]
+        parts = [self._among(part, k) for part in torch.split(rows, self.source.block)]
         columns, safe = (torch.cat(each) for each in zip(*parts, strict=True))
         self._tried += len(rows)
         self._served += int(safe.sum())
@@ -140,9 +141,13 @@ def _by_float64(points: Tensor) -> Candidates:
 
 def _distances(points: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Distances [B, M] of rows [B] to their columns, the same bits as those of all pairs."""
-    size = max(1, _BLOCK // (columns.shape[1] * points.shape[1]))
-    parts = zip(rows.split(size), columns.split(size), strict=True)
-    return torch.cat([_by_pairs(points[a][:, None], points[b])[:, 0] for a, b in parts])
+    num, dim = columns.shape[1], points.shape[1]
+    size = max(1, _PART // (num * dim))
+    found = []
+    for some, theirs in zip(torch.split(rows, size), torch.split(columns, size), strict=True):
+        chosen = points.index_select(0, theirs.flatten()).view(len(some), num, dim)
+        found.append(_by_pairs(points[some][:, None], chosen)[:, 0])
+    return torch.cat(found)
 
 
 def _by_pairs(a: Tensor, b: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ from spherometer.data._text import TextPairs as TextPairs
 from spherometer.data._text import Vocabulary as Vocabulary
 from spherometer.data._text import words as words
 from spherometer.data._text_files import open_text_pairs as open_text_pairs
+from spherometer.data._toy_sets import ToySet as ToySet
+from spherometer.data._toy_sets import toy_sets as toy_sets
 from spherometer.data._views import DigitViews as DigitViews
 from spherometer.data._volume_cache import DamagedCacheWarning as DamagedCacheWarning
 from spherometer.data._volume_open import VolumesLeftOutWarning as VolumesLeftOutWarning

@@ -372,6 +372,16 @@ def test_a_seed_decides_everything_and_no_global_generator_moves():
     assert first.label_distributions_.tobytes() != other.label_distributions_.tobytes()
 
 
+def test_modes_of_torch_change_nothing():
+    x, labels = blobs(60, spread=1.0)
+    plain = quick(max_steps=5).fit(x, labels)
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu")):
+        with mode:
+            model = quick(max_steps=5).fit(x, labels)
+            assert model.label_distributions_.tobytes() == plain.label_distributions_.tobytes()
+            assert model.predict_proba(x).tobytes() == plain.predict_proba(x).tobytes()
+
+
 @pytest.mark.parametrize("graph", ["dense", "sparse"])
 def test_new_rows_are_predicted_by_themselves_and_change_nothing(graph):
     x, labels = blobs(60, spread=1.0)

@@ -140,35 +140,44 @@ class GCNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.unlabeled = unlabeled
         self.seed = seed
 
-    @torch.enable_grad()  # type: ignore[untyped-decorator]
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def fit(self, X: Any, y: Any) -> GCNClassifier:
         """Fit to X [N, D] with labels y [N], some of which may be missing (see ``unlabeled``)."""
         temperatures = self._check_arguments()
         array, labels = validate_data(self, _numpy(X), _numpy(y), dtype=[np.float64, np.float32])
         codes = self._codes(labels)
         rows = self._rows(_FIT, array)
-        kind = self._kind(len(rows))
-        features = rows.float() if self.features else None
+        self.graph_kind_ = self._kind(len(rows))
+        with torch.autocast("cpu", enabled=False):
+            self._train(rows, codes, temperatures)
         num_classes = len(self.classes_)
-        apart = _apart(codes, num_classes, self.validation, torch.Generator().manual_seed(self.seed))
-        graph = neighbor_graph(rows, temperatures, function=_FIT)
+        found = self.label_distributions_.argmax(axis=1)
+        places = np.where(codes.numpy() < num_classes, codes.numpy(), found)
+        self.transduction_ = self.classes_[places]
+        return self
 
+    def _train(self, rows: Tensor, codes: Tensor, temperatures: tuple[float, ...]) -> None:
+        """A network for each temperature; the best on the rows set apart is kept."""
+        num_classes, seed = len(self.classes_), int(self.seed)
+        features = rows.float() if self.features else None
+        apart = _apart(codes, num_classes, self.validation, torch.Generator().manual_seed(seed))
+        if not len(apart):
+            temperatures = temperatures[:1]
+        graph = neighbor_graph(rows, temperatures, function=_FIT)
         best: Trained | None = None
         self._claims: list[Tensor] = []
         self.validation_scores_: dict[float, float] = {}
         for level, temperature in enumerate(temperatures):
-            if best is not None and not len(apart):
-                break
-            matrix, nodes = spreading_matrix(graph, level, kind, self.neighbors)
+            matrix, nodes = spreading_matrix(graph, level, self.graph_kind_, self.neighbors)
 
             def spreading(values: Tensor, matrix: Tensor = matrix) -> Tensor:
                 found: Tensor = Spread.apply(matrix, values)  # type: ignore[no-untyped-call]
                 return found
 
-            generator = torch.Generator().manual_seed(self.seed)
-            network = GraphNetwork(
-                num_classes, self.embedding, 0 if features is None else features.shape[1], generator
-            )
+            generator = torch.Generator().manual_seed(seed)
+            num_features = 0 if features is None else features.shape[1]
+            network = GraphNetwork(num_classes, self.embedding, num_features, generator).float()
             trained = train_network(
                 network, codes, apart, spreading, self._schedule(), generator, features=features
             )
@@ -180,11 +189,6 @@ class GCNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 self._keep(trained, inputs, spreading, nodes)
                 self._graph, self._level, self.temperature_ = graph, level, temperature
         self.validation_score_ = self.validation_scores_[self.temperature_]
-        self.graph_kind_ = kind
-        given = codes.numpy() < num_classes
-        found = np.where(given, codes.numpy(), self.label_distributions_.argmax(axis=1))
-        self.transduction_ = self.classes_[np.minimum(found, num_classes - 1)]
-        return self
 
     def predict(self, X: Any) -> Array:
         """Classes [M] of new rows X [M, D]."""
@@ -222,6 +226,10 @@ class GCNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @torch.no_grad()
     def _logits(self, X: Any) -> Tensor:
         check_is_fitted(self)
+        with torch.autocast("cpu", enabled=False):
+            return self._attached(X)
+
+    def _attached(self, X: Any) -> Tensor:
         array = validate_data(self, _numpy(X), reset=False, dtype=[np.float64, np.float32])
         rows = self._rows(_PREDICT, array).to(self._graph.rows.dtype)
         found = rows.new_empty(len(rows), len(self.classes_), dtype=torch.float64)
@@ -261,7 +269,7 @@ class GCNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )  # fmt: skip
         for name, top in (("label_smoothing", 1.0), ("validation", 1.0), ("weight_decay", math.inf)):
             value = getattr(self, name)
-            if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) < top:
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < top:
                 _checks.refuse(
                     InputError, _FIT, name, f"lie in [0, {top:g})", "nothing else is defined",
                     repr(value)[:60], f"Pass for instance {name}={0.01 if top > 1 else 0.1}",

@@ -56,7 +56,7 @@ def spreading_matrix(
     if kind == "sparse":
         return _sparse(graph, level, neighbors)
     num = len(graph.rows)
-    matrix = torch.empty(num, num)
+    matrix = torch.empty(num, num, dtype=torch.float32)
     for a, b, weights in edge_blocks(graph, level):
         matrix[a:b] = weights
     scales = matrix.sum(dim=1, dtype=torch.float64).clamp_(min=1).rsqrt_()
@@ -70,7 +70,7 @@ def _sparse(graph: NeighborGraph, level: int, neighbors: int | None) -> tuple[Te
     num = len(graph.rows)
     choices = [min(each, num - 1) for each in (_CHOICES if neighbors is None else (neighbors,))]
     most = choices[-1]
-    values = torch.empty(num, most)
+    values = torch.empty(num, most, dtype=torch.float32)
     columns = torch.empty(num, most, dtype=torch.int32)
     kept, total = torch.zeros(most, dtype=torch.float64), 0.0
     for a, b, weights in edge_blocks(graph, level):

@@ -26,7 +26,7 @@ class GraphLayer(nn.Module):
 
     def __init__(self, num_in: int, num_out: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_in, num_out))
+        self.weight = nn.Parameter(torch.empty(num_in, num_out, dtype=torch.float32))
         nn.init.xavier_uniform_(self.weight, generator=generator)
         self.bias = nn.Parameter(torch.zeros(num_out))
         self.loop = nn.Parameter(torch.zeros(()))
@@ -38,7 +38,8 @@ class GraphLayer(nn.Module):
     def spreading(self, own: Tensor, spreading: Spreading) -> Tensor:
         """The same; what has fewer columns is spread."""
         if self.weight.shape[0] <= self.weight.shape[1]:
-            return self(spreading(own), own)
+            found: Tensor = self(spreading(own), own)
+            return found
         own = own @ self.weight
         return spreading(own) + self.loop * own + self.bias
 
@@ -48,7 +49,9 @@ class GraphNetwork(nn.Module):
 
     def __init__(self, num_classes: int, width: int, num_features: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.embedding = nn.Parameter(torch.randn(num_classes + 1, width, generator=generator))
+        self.embedding = nn.Parameter(
+            torch.randn(num_classes + 1, width, generator=generator, dtype=torch.float32)
+        )
         self.first = GraphLayer(width + num_features, width, generator)
         self.norm = nn.BatchNorm1d(width)
         self.second = GraphLayer(width, num_classes, generator)
@@ -175,8 +178,8 @@ def train_network(
     claims, since, step = [], 0, 0
     low, high = schedule.mask
     for step in range(1, schedule.max_steps + 1):  # noqa: B007 - counted after the loop
-        share = low + (high - low) * float(torch.rand((), generator=generator))
-        drawn = torch.rand(len(train), generator=generator)
+        share = low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float32))
+        drawn = torch.rand(len(train), generator=generator, dtype=torch.float32)
         chosen = train[(drawn < share) | (drawn == drawn.min())]  # at least one
         network.train()
         inputs = seen.masked(chosen, num_classes, spreading)

@@ -288,6 +288,7 @@ DENSE_METRICS = {  # of maps, not of rows: what they promise is tested in test_d
     "dense_uniformity",
     "dense_uniformity_samples",
 }
+DENSE_LOSSES = {"DenseAlignUniformLoss", "DenseInfoNCELoss"}  # of maps: see test_losses_dense.py
 CLOSED_FORMS = {"expected_uniformity", "minimum_uniformity"}  # functions of numbers, not of features
 
 

@@ -100,6 +100,13 @@ _MOCO = """@inproceedings{he2020momentum,
   booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
   year      = {2020}
 }"""
+_DENSE_CL = """@inproceedings{wang2021dense,
+  title     = {Dense Contrastive Learning for Self-Supervised Visual Pre-Training},
+  author    = {Wang, Xinlong and Zhang, Rufeng and Shen, Chunhua and Kong, Tao and Li, Lei},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  pages     = {3024--3033},
+  year      = {2021}
+}"""
 _CONDITIONAL = """@article{dufumier2021conditional,
   title   = {Conditional Alignment and Uniformity for Contrastive Learning with Continuous Proxy Labels},
   author  = {Dufumier, Benoit and Gori, Pietro and Victor, Julie and Grigis, Antoine and
@@ -201,6 +208,8 @@ _SOURCES = {
     "YAwareInfoNCELoss": _Y_AWARE,
     "conditional_align_uniform_loss": _CONDITIONAL,
     "ConditionalAlignUniformLoss": _CONDITIONAL,
+    "DenseAlignUniformLoss": _OURS,
+    "DenseInfoNCELoss": _DENSE_CL,
     "CombinedLoss": _OURS,
     "MemoryQueue": _MOCO,
     "spherometer": _OURS,

@@ -11,6 +11,8 @@ from spherometer.losses._conditional import (
 )
 from spherometer.losses._decoupled import DecoupledUniformityLoss as DecoupledUniformityLoss
 from spherometer.losses._decoupled import decoupled_uniformity_loss as decoupled_uniformity_loss
+from spherometer.losses._dense_align_uniform import DenseAlignUniformLoss as DenseAlignUniformLoss
+from spherometer.losses._dense_info_nce import DenseInfoNCELoss as DenseInfoNCELoss
 from spherometer.losses._energy import HypersphericalEnergyLoss as HypersphericalEnergyLoss
 from spherometer.losses._energy import hyperspherical_energy_loss as hyperspherical_energy_loss
 from spherometer.losses._info_nce import InfoNCELoss as InfoNCELoss

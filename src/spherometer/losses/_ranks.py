@@ -205,6 +205,13 @@ def spread_metadata(function: str, encoded: Tensor, kernel: Kernel, rows: Rows) 
     return _collect(own[None], rows.counts)[0]
 
 
+def add_up(numbers: Sequence[int], gather: Gather, device: torch.device) -> list[int]:
+    """Sums of numbers over ranks, the same on every rank; all call it, after ``spread`` or ``count``."""
+    if num_ranks(gather) == 1:
+        return list(numbers)
+    return [sum(column) for column in zip(*_exchange(list(numbers), device), strict=True)]
+
+
 @contextmanager
 def refusals(gather: Gather, *arguments: Any) -> Iterator[None]:
     """Tell the other ranks when this rank refuses its input: they raise too, instead of waiting.

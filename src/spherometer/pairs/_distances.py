@@ -21,7 +21,8 @@ from spherometer.pairs._tiles import Block, spans, tile_for
 # Share of |x|^2 + |y|^2 below which a squared distance of a GEMM in this precision is too coarse.
 _NEAR = {torch.float32: 2.0**-7, torch.float64: 2.0**-26}
 _FEW = 1 / 512  # of a tile: so many pairs are cheaper one by one
-_KEPT = 9 << 20  # distances that are kept between passes: all pairs of 4096 rows
+_KEPT = 9 << 20  # distances at most that are kept between passes
+_TILE_FULL = 1 << 20  # so many always: one tile of 1024 x 1024; else three times the numbers of the rows
 _TILE, _LARGE_TILE, _LARGE = (384, 768), (512, 1024), 8192  # on a CPU; the larger ones from so many rows
 
 
@@ -59,8 +60,8 @@ def _scaled(rows: Tensor, exponent: int) -> Tensor:
 class Distances:
     """Distances between ``rows`` [N, D] and ``columns`` [M, D], or within ``rows``; finite, no gradient.
 
-    They are given in units of ``unit``, a power of two. The first 9 * 2^20 of ``upper`` are kept until
-    ``forget``.
+    They are given in units of ``unit``, a power of two. The first of ``upper`` are kept until ``forget``:
+    2^20, or three times as many as the rows have numbers, and never more than 9 * 2^20.
     """
 
     def __init__(self, rows: Tensor, columns: Tensor | None = None) -> None:
@@ -77,7 +78,7 @@ class Distances:
         self._left = self._right if columns is None else widened(rows, self.centre)
         self._buffer = rows.new_empty(0)
         self._kept: dict[tuple[int, ...], Tensor] = {}
-        self._room = _KEPT
+        self._room = min(_KEPT, max(_TILE_FULL, 3 * rows.numel()))
         self._crowded: set[tuple[int, ...]] = set()  # tiles with many near pairs
 
     def tile(self, a: int, b: int, c: int, d: int, *, fill: float = 0.0, out: Tensor | None = None) -> Tensor:

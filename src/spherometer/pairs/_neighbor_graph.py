@@ -76,13 +76,13 @@ def neighbor_graph(
         rows: [N, D] float32 or float64, anywhere in space; N >= 2.
         temperatures: each > 0.
         function: named in messages.
-        keep: hold the distances of up to 9 * 2^20 pairs as long as the graph lives, for ``class_strengths``.
+        keep: hold O(N D) distances as long as the graph lives, for ``class_strengths``.
         tile: rows and columns of a tile; None: by the device.
 
     Raises:
         UndefinedError: all rows are equal, so that no distance can be measured against the mean.
 
-    Cost: two passes over N^2 / 2 pairs; O(N (D + T)) memory and at most 9 * 2^20 distances. Tiles with many
+    Cost: two passes over N^2 / 2 pairs; O(N (D + T)) memory (distances that are kept count). Tiles with many
     near pairs cost up to three times as much (float32), or more (float64, where they are taken by
     differences).
     """

@@ -8,27 +8,36 @@ import pytest
 import torch
 from sklearn.metrics import calinski_harabasz_score
 
+import spherometer as sm
+from density_document import made_up_document
 from spherometer import losses, sphere
+from spherometer.cli._main import main
 from spherometer.errors import InputError
 from spherometer.study import _density_findings as findings
+from spherometer.study import _pool, run_local_density
 from spherometer.study._density_data import load_sample
 from spherometer.study._density_grid import (
     ARCHITECTURES,
     DATA,
     TRAINED,
     Arm,
+    DensityProtocol,
     DensityTask,
     arms,
     protocol,
     task_from_dict,
     tasks,
 )
+from spherometer.study._density_heads import Features, graph_classifier
 from spherometer.study._density_objectives import (
     LabelHead,
     ScatteredContrast,
     calinski_harabasz,
     objective_of,
 )
+from spherometer.study._density_work import PICTURED
+from spherometer.study._recipe import StudyRecipe
+from spherometer.training import encode, load_encoder
 
 
 @pytest.fixture(autouse=True)
@@ -214,3 +223,199 @@ class TestVerdicts:
         assert findings.worst(["shown", "unclear"]) == "unclear"
         assert findings.worst(["unclear", "not shown"]) == "not shown"
         assert findings.worst([]) == "unclear"
+
+
+def tiny(data="digits", quick=False):
+    recipe = StudyRecipe(epochs=2, batch_size=40, learning_rate=5e-3)
+    return DensityProtocol(
+        "digits", recipe, (1, 2), 120, 60, dim=16, gcn_steps=4, few_labels=20, few_draws=1, panel_rows=40
+    )
+
+
+FEW_ARMS = [
+    Arm("bad", "vit"), Arm("supervised", "conv"), Arm("contrastive", "conv"), Arm("untrained", "conv"),
+    Arm("raw", None),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "density"
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spherometer.study._density_grid.protocol", tiny)
+        patch.setattr("spherometer.study._density_grid.arms", lambda quick: FEW_ARMS)
+        patch.setattr("spherometer.study._density_document.toys", lambda seeds: [{"name": "none"}])
+        found = run_local_density(out, seeds=2, jobs=1, progress=lambda *call: calls.append(call))
+        patch.setattr(_pool, "_start", lambda order: pytest.fail("a worker was started"))
+        again = run_local_density(out, seeds=2, jobs=1)
+    assert again == found
+    return out, found, calls
+
+
+class TestStudy:
+    def test_top_level(self, study):
+        out, found, calls = study
+        assert json.loads((out / "results.json").read_text()) == found
+        assert (found["schema"], found["study"], found["seeds"]) == (
+            "spherometer.study/local-density/1", "local-density", [0, 1]
+        )  # fmt: skip
+        assert [done for done, _, _ in calls] == list(range(11))
+        assert (found["data"]["num_train"], found["data"]["num_test"]) == (120, 60)
+        names = [arm["id"] for arm in found["arms"]]
+        assert names == ["supervised-conv", "contrastive-conv", "bad-vit", "untrained-conv", "raw"]
+        assert list(found["curves"]) == list(found["final"]) == names
+        assert len(list((out / "encoders").glob("*.safetensors"))) == 6
+
+    def test_curves(self, study):
+        found = study[1]
+        curves = found["curves"]
+        assert [entry["epoch"] for entry in curves["contrastive-conv"]] == [0, 1, 2]
+        assert [entry["epoch"] for entry in curves["raw"]] == [0]
+        start, untrained = curves["contrastive-conv"][0], curves["untrained-conv"][0]
+        assert start["rld"] == untrained["rld"]
+        assert (start["few"], untrained["few"] is None) == (None, False)
+        for entry in curves["supervised-conv"]:
+            assert list(entry["rld"]) == ["1", "0.5", "0.2", "0.1", "0.05"]
+            assert list(entry["purity"]) == ["1", "10", "100"]
+            for cell in (entry["rld"]["0.1"], entry["accuracy"]["gcn"], entry["contrastive_loss"]):
+                low, high = cell["interval"]
+                assert low <= cell["value"] <= high
+                assert cell["num"] == 2
+            assert list(entry["test_purity"]) == ["1", "10"]  # 60 test images
+        assert curves["raw"][0]["contrastive_loss"] is None
+
+    def test_the_end_keeps_the_seeds(self, study):
+        final = study[1]["final"]["contrastive-conv"]
+        cell = final["rld"]["0.1"]
+        assert cell["value"] == pytest.approx(np.mean(cell["seeds"]))
+        assert set(final["accuracy"]) == {"linear", "knn", "gcn", "gcn_chosen_on_test", "gcn_attached"}
+        assert set(final["few"]) == {"linear", "knn", "gcn"}
+        for fair, chosen in zip(
+            *(final["accuracy"][name]["seeds"] for name in ("gcn", "gcn_chosen_on_test")), strict=True
+        ):
+            assert chosen >= fair
+
+    def test_numbers_are_the_metrics_of_the_kept_encoder(self, study):
+        """Measured again, from the file."""
+        out, found, _ = study
+        sample = load_sample(tiny())
+        task = DensityTask(Arm("supervised", "conv"), 1, tiny())
+        encoder, _ = load_encoder(out / "encoders" / f"{task.key}.safetensors")
+        rows = encode(encoder, sample.images[0]).output
+        values = sm.relative_local_density(rows, sample.labels[0], temperature=[1.0, 0.1])
+        final = found["final"]["supervised-conv"]
+        for name, value in zip(("1", "0.1"), values, strict=True):
+            assert final["rld"][name]["seeds"][1] == pytest.approx(float(value), rel=1e-5)
+        wanted = calinski_harabasz_score(rows.double().numpy(), sample.labels[0].numpy())
+        assert final["calinski_harabasz"]["seeds"][1] == pytest.approx(wanted, rel=1e-4)
+
+    def test_panels(self, study):
+        panels = study[1]["panels"]
+        assert {panel["arm"] for panel in panels} <= set(PICTURED)
+        assert next(panel["words"] for panel in panels if panel["arm"] == "contrastive-conv") == "small"
+        for panel in panels:
+            assert len(panel["points"]) == len(panel["labels"]) == 40
+            assert all(len(point) == 2 for point in panel["points"])
+
+    def test_heads(self, study):
+        heads = {head["name"]: head for head in study[1]["heads"]}
+        assert heads["linear"]["parameters"] == 16 * 10 + 10
+        assert heads["knn"]["parameters"] == 0
+        assert heads["gcn"]["parameters"] == 652
+        assert "120 x 16" in heads["gcn"]["words"]
+
+    def test_labels_of_test_images_change_no_measure_of_training_and_no_prediction(self, sample):
+        """Poisoned: every test label is another class. Only scores may notice."""
+        shared = replace(tiny(), gcn_steps=3)
+        parts = load_sample(shared)
+        rows = [sphere.normalize(images.flatten(1)) for images in parts.images]
+        train, test = parts.labels
+        predictions = []
+        for labels in (test, (test + 3) % 10):
+            features = Features(rows[0], train, rows[1], labels)
+            model, _ = graph_classifier(features, (0.1, 0.2), shared, 0)
+            predictions.append((model.transduction_, model.temperature_))
+        assert np.array_equal(predictions[0][0], predictions[1][0])
+        assert predictions[0][1] == predictions[1][1]
+
+
+@pytest.fixture(scope="module")
+def document():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spherometer.study._density_document.toys", lambda seeds: [])
+        return made_up_document()
+
+
+class TestDocument:
+    def test_claims_follow_the_numbers(self, document):
+        verdicts = {finding["claim"]: finding["verdict"] for finding in document["findings"]}
+        assert len(verdicts) == len(document["findings"]) == 14
+        claims = list(verdicts)
+        assert verdicts[claims[0]] == verdicts[claims[1]] == verdicts[claims[2]] == "shown"
+        assert all(finding["evidence"] for finding in document["findings"])
+
+    def test_a_claim_that_is_turned_around_is_not_shown(self, document):
+        turned = json.loads(json.dumps(document))
+        final = turned["final"]
+        for kind in ("conv", "vit"):
+            pair = f"contrastive-{kind}", f"supervised-{kind}"
+            final[pair[0]], final[pair[1]] = final[pair[1]], final[pair[0]]
+        before, after = document["findings"], findings.density_findings(turned)
+        for place in (0, 2, 3):
+            assert (before[place]["verdict"], after[place]["verdict"]) == ("shown", "not shown")
+        assert after[1]["verdict"] == before[1]["verdict"]  # level both ways
+
+    def test_a_failed_arm_leaves_its_claims_open(self, document):
+        broken = json.loads(json.dumps(document))
+        broken["final"]["contrastive-vit"] = None
+        found = findings.density_findings(broken)
+        assert found[0]["verdict"] == "unclear"
+        assert "nan" not in json.dumps(found)
+
+    def test_strict_json(self, document):
+        json.dumps(document, allow_nan=False)
+
+
+class TestBadInput:
+    def test_arguments(self, tmp_path):
+        with pytest.raises(InputError) as error:
+            run_local_density(tmp_path / "out", "cifar")
+        assert str(error.value) == (
+            "study local-density: data must be one of 'digits', 'mnist', 'fashion-mnist', because nothing "
+            "else is defined. Got 'cifar'. Pass data='digits'."
+        )
+        with pytest.raises(InputError, match=r"seeds must be a whole number"):
+            run_local_density(tmp_path / "out", seeds=0)
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (
+                ["digits", "--data", "mnist"],
+                "study: --data must be left out, because only local-density has a choice of data. "
+                "Got 'mnist' with 'digits'. Run: spherometer study digits.",
+            ),
+            (
+                ["local-density", "--data", "cifar"],
+                "study: --data must be 'digits', 'mnist' or 'fashion-mnist', because the settings are made "
+                "for these. Got 'cifar'. Run: spherometer study local-density --data digits.",
+            ),
+            (
+                ["local-density", "--metadata", "proxy"],
+                "study: --metadata must be left out, because only digits has a choice of meta-data. "
+                "Got 'proxy' with 'local-density'. Run: spherometer study local-density.",
+            ),
+        ],
+    )
+    def test_command_line(self, tmp_path, capsys, arguments, message):
+        assert main(["study", *arguments, "--out", str(tmp_path / "out")]) == 2
+        assert capsys.readouterr() == ("", f"spherometer: {message}\n")
+        assert not (tmp_path / "out").exists()
+
+    def test_missing_images(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("spherometer.data._locations.SYSTEM", {})
+        with pytest.raises(InputError, match=r"fashion_mnist.*train-images-idx3-ubyte"):
+            run_local_density(tmp_path / "out", "fashion-mnist", data_dir=tmp_path)
+        assert not (tmp_path / "out").exists()

@@ -13,13 +13,20 @@ import typer
 from spherometer.cli._progress import Progress
 from spherometer.errors import InputError
 
-STUDIES = ("digits", "text", "diabetes", "brain")
+STUDIES = ("digits", "text", "diabetes", "brain", "local-density")
+_DATA = ("digits", "mnist", "fashion-mnist")
 
 
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The study: digits, text, diabetes or brain.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The study: digits, text, diabetes, brain or local-density.")
+    ],
     metadata: Annotated[
         str | None, typer.Option(metavar="KIND", help="Of digits: proxy or angle, a study of meta-data.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="SET", help="Of local-density: digits, mnist, fashion-mnist [default: digits]."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Directory of report, results and encoders [default: runs/NAME].")
@@ -29,7 +36,9 @@ def study(
     ] = False,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, help="Repeat every configuration so many times [default: 1; of meta-data 5]."),
+        typer.Option(
+            min=1, help="Repeat every configuration so many times [default: 1; of meta-data 5, of density 3]."
+        ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes at a time [default: the cores].")] = None,
     storage: Annotated[
@@ -48,9 +57,11 @@ def study(
     angle (what is forgotten of the class while the angle is learned), diabetes (442 patients, bundled), brain
     (made volumes, no patients).
 
+    local-density: are classes dense near by or as wholes, and what does a graph classifier make of it?
+
     A second run skips what is finished; Ctrl-C keeps it.
     """
-    run, label = _chosen(name, metadata)
+    run, label = _chosen(name, metadata, data)
     if seeds is None:
         seeds = 1 if name in ("digits", "text") and metadata is None else _seeds(name, quick)
     where = out if out is not None else Path("runs") / label
@@ -75,7 +86,7 @@ def study(
     return 0
 
 
-def _chosen(name: str, metadata: str | None) -> tuple[Callable[..., dict[str, Any]], str]:
+def _chosen(name: str, metadata: str | None, data: str | None) -> tuple[Callable[..., dict[str, Any]], str]:
     """The function that runs the study, and the name of its directory."""
     if name not in STUDIES:
         listed = ", ".join(repr(each) for each in STUDIES[:-1])
@@ -93,8 +104,21 @@ def _chosen(name: str, metadata: str | None) -> tuple[Callable[..., dict[str, An
             "study: --metadata must be 'proxy' or 'angle', because these are made for the digits. "
             f"Got {metadata[:80]!r}. Run: spherometer study digits --metadata angle."
         )
+    if data is not None and name != "local-density":
+        raise InputError(
+            "study: --data must be left out, because only local-density has a choice of data. "
+            f"Got {data[:80]!r} with {name[:80]!r}. Run: spherometer study {name}."
+        )
+    if data is not None and data not in _DATA:
+        raise InputError(
+            "study: --data must be 'digits', 'mnist' or 'fashion-mnist', because the settings are made for "
+            f"these. Got {data[:80]!r}. Run: spherometer study local-density --data digits."
+        )
     from spherometer import study as studies
 
+    if name == "local-density":
+        label = name if data in (None, "digits") else f"{name}-{data}"
+        return partial(studies.run_local_density, data=data or "digits"), label
     if metadata is not None:
         return partial(studies.run_digits_metadata, metadata=metadata), f"digits-{metadata}"
     runs: dict[str, Callable[..., dict[str, Any]]] = {
@@ -108,6 +132,8 @@ def _chosen(name: str, metadata: str | None) -> tuple[Callable[..., dict[str, An
 
 def _seeds(name: str, quick: bool) -> int:
     """Of a study of meta-data, if nobody says: its intervals are over seeds."""
+    if name == "local-density":
+        return 1 if quick else 3
     if not quick:
         return 5
     return 1 if name == "brain" else 2

@@ -68,11 +68,15 @@ class ScatteredContrast(nn.Module):
     """NT-Xent + weight log(1 + Calinski-Harabasz): alike views, but classes without a centre of their own.
 
     Labels are used to make the encoder bad for a linear map, not good. The logarithm is ours: the ratio
-    starts in the tens or hundreds, and its slope would drown the contrastive term's.
+    starts in the tens or hundreds, and its slope would drown the contrastive term's. So is the weight's
+    rise, in a straight line over the first ``rise`` steps: put on at once, it keeps a ViT from learning.
     """
 
-    def __init__(self, temperature: float, weight: float, labels: Tensor, num_classes: int) -> None:
+    def __init__(
+        self, temperature: float, weight: float, labels: Tensor, num_classes: int, rise: int = 1
+    ) -> None:
         super().__init__()
+        self.rise, self.steps = rise, 0
         self.contrast = losses.NTXentLoss(temperature)
         self.weight = weight
         self.num_classes = num_classes
@@ -84,7 +88,9 @@ class ScatteredContrast(nn.Module):
         codes = self.labels[index.to(self.labels.device)]
         ratio = calinski_harabasz(torch.cat([x, y]), torch.cat([codes, codes]), self.num_classes)
         value: Tensor = self.contrast(x, y)
-        return value + self.weight * torch.log1p(ratio).to(value)
+        self.steps += 1
+        weight = self.weight * min(1.0, self.steps / self.rise)
+        return value + weight * torch.log1p(ratio).to(value)
 
 
 def objective_of(task: DensityTask, sample: Sample) -> tuple[Loss, list[nn.Parameter]]:
@@ -94,7 +100,10 @@ def objective_of(task: DensityTask, sample: Sample) -> tuple[Loss, list[nn.Param
         head = LabelHead(shared.dim, labels, sample.num_classes, shared.label_smoothing, task.seed)
         return head, list(head.parameters())
     if task.arm.objective == "bad":
-        return ScatteredContrast(shared.temperature, shared.bad_weight, labels, sample.num_classes), []
+        steps = shared.recipe.epochs * (len(sample.train) // shared.recipe.batch_size)
+        rise = max(1, round(shared.bad_rise * steps))
+        scattered = ScatteredContrast(shared.temperature, shared.bad_weight, labels, sample.num_classes, rise)
+        return scattered, []
     plain = (
         losses.NTXentLoss(shared.temperature)
         if task.arm.objective == "contrastive"

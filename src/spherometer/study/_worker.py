@@ -66,6 +66,10 @@ def _study(name: str) -> ModuleType:
         from spherometer.study import _brain_work
 
         return _brain_work
+    if name == "local-density":
+        from spherometer.study import _density_work
+
+        return _density_work
     from spherometer.study import _digits_work
 
     return _digits_work

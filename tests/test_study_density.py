@@ -166,6 +166,13 @@ class TestObjectives:
         found = ScatteredContrast(0.2, 0.5, labels, 4)(x, y, index)
         assert float(found) == pytest.approx(wanted, rel=1e-5)
 
+    def test_its_weight_rises_in_a_straight_line(self):
+        x, y, labels = unit_rows(20, 5), unit_rows(20, 5, seed=1), torch.arange(20) % 4
+        plain = float(losses.nt_xent_loss(x, y, temperature=0.2))
+        loss = ScatteredContrast(0.2, 2.0, labels, 4, rise=4)
+        added = [float(loss(x, y, torch.arange(20))) - plain for _ in range(6)]
+        assert [value / added[-1] for value in added] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1], rel=1e-4)
+
     def test_lowering_it_scatters_classes(self):
         """A few steps on the rows themselves: the ratio falls below what chance gives."""
         rows = (torch.eye(4, dtype=torch.float64).repeat(8, 1) + 0.3 * normal(32, 4)).requires_grad_()

@@ -136,8 +136,8 @@ def protocol(data: Data, quick: bool) -> DensityProtocol:
     if quick:
         recipe = StudyRecipe(epochs=2, batch_size=128, learning_rate=3e-3)
         return DensityProtocol(data, recipe, (1, 2), 1000, 300, gcn_steps=100, few_draws=1, panel_rows=200)
-    recipe = StudyRecipe(epochs=20, batch_size=128, learning_rate=3e-3)
-    return DensityProtocol(data, recipe, (1, 3, 8, 20), 8000, 2000)
+    recipe = StudyRecipe(epochs=12, batch_size=128, learning_rate=3e-3)
+    return DensityProtocol(data, recipe, (1, 3, 6, 12), 8000, 2000)
 
 
 def arms(quick: bool) -> list[Arm]:

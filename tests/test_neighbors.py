@@ -155,13 +155,13 @@ def test_faiss_is_asked_only_where_it_pays(monkeypatch):
     monkeypatch.setattr(
         _candidates, "FaissCandidates", lambda points, faiss: asked.append(tuple(points.shape))
     )
-    _candidates.first_candidates(torch.zeros(9_999, 64))
-    _candidates.first_candidates(torch.zeros(10_000, 63))
+    _candidates.first_candidates(torch.zeros(19_999, 64))
+    _candidates.first_candidates(torch.zeros(20_000, 63))
     assert asked == []
-    _candidates.first_candidates(torch.zeros(10_000, 64))
-    assert asked == [(10_000, 64)]
+    _candidates.first_candidates(torch.zeros(20_000, 64))
+    assert asked == [(20_000, 64)]
     monkeypatch.setattr(sys, "platform", "darwin")
-    _candidates.first_candidates(torch.zeros(10_000, 64))
+    _candidates.first_candidates(torch.zeros(20_000, 64))
     assert len(asked) == 1
 
 

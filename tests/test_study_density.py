@@ -120,6 +120,10 @@ class TestSample:
         assert found.size == (1, 28, 28)
         again = load_sample(shared, tmp_path)
         assert torch.equal(again.images[0], found.images[0])
+        assert again.fingerprint() == found.fingerprint()
+        write_idx(tmp_path / "fashion_mnist", num_train=400, num_test=200, seed=1)
+        other = load_sample(replace(shared, data="fashion-mnist"), tmp_path)
+        assert other.fingerprint() != found.fingerprint()
 
     def test_missing_files_are_named(self, tmp_path, monkeypatch):
         monkeypatch.setattr("spherometer.data._locations.SYSTEM", {})
@@ -127,9 +131,9 @@ class TestSample:
             load_sample(protocol("fashion-mnist", quick=True), tmp_path)
 
 
-def write_idx(place, num_train, num_test):
+def write_idx(place, num_train, num_test, seed=0):
     place.mkdir()
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     for part, num in (("train", num_train), ("t10k", num_test)):
         pixels = generator.integers(0, 256, (num, 28, 28), dtype=np.uint8)
         header = (2051).to_bytes(4, "big") + b"".join(side.to_bytes(4, "big") for side in (num, 28, 28))
@@ -251,6 +255,7 @@ def study(tmp_path_factory):
     calls = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("spherometer.study._density_grid.protocol", tiny)
+        patch.setattr("spherometer.study._local_density.protocol", tiny)
         patch.setattr("spherometer.study._density_grid.arms", lambda quick: FEW_ARMS)
         patch.setattr("spherometer.study._density_document.toys", lambda seeds: [{"name": "none"}])
         found = run_local_density(out, seeds=2, jobs=1, progress=lambda *call: calls.append(call))
@@ -307,7 +312,7 @@ class TestStudy:
         """Measured again, from the file."""
         out, found, _ = study
         sample = load_sample(tiny())
-        task = DensityTask(Arm("supervised", "conv"), 1, tiny())
+        task = DensityTask(Arm("supervised", "conv"), 1, replace(tiny(), images=sample.fingerprint()))
         encoder, _ = load_encoder(out / "encoders" / f"{task.key}.safetensors")
         rows = encode(encoder, sample.images[0]).output
         values = sm.relative_local_density(rows, sample.labels[0], temperature=[1.0, 0.1])

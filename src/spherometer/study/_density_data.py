@@ -18,7 +18,7 @@ from spherometer.data._augment import preset
 from spherometer.data._images import stratified_split
 from spherometer.data._named import NAMED, open_named
 from spherometer.data._paired import Changes
-from spherometer.data._source import ArrayImages, LabelledImages
+from spherometer.data._source import ArrayImages, LabelledImages, digest
 from spherometer.data._views import DigitChanges
 from spherometer.study._density_grid import DensityProtocol
 
@@ -75,6 +75,11 @@ class Sample:
         """Accuracy of always answering the class that is most frequent among the training images."""
         train, test = self.labels
         return float((test == int(torch.bincount(train).argmax())).double().mean())
+
+    def fingerprint(self) -> str:
+        """Of the images, their labels and how they are changed."""
+        changed = self.changes.settings()
+        return digest(train=self.train.fingerprint(), test=self.test.fingerprint(), views=changed)
 
     def views(self, seed: int) -> ImageViews:
         """What a run with this seed trains on."""

@@ -168,7 +168,8 @@ def _protocol(shared: DensityProtocol, sample: Sample) -> Row:
         + ". Stopped and chosen by training labels that are held back; test labels only score",
         "gcn_attached": "the same fitted without the test images, which are attached one way afterwards",
         "gcn_chosen_on_test": "what the same fit would have claimed if its step (at the end also its "
-        "temperature) were chosen by the test labels: not an accuracy, but the worth of that mistake",
+        "temperature) were chosen by the test labels, the fair choice among them: not an accuracy, but the "
+        "worth of that mistake",
         "few": f"{shared.few_labels} labels, means over {shared.few_draws} draws; for the graph the other "
         "images stay as nodes without label, which the linear and the nearest-neighbour probe do not see",
         "intervals": "Student's t over seeds; differences are paired by seed",
@@ -180,5 +181,6 @@ def _protocol(shared: DensityProtocol, sample: Sample) -> Row:
         "temperature": shared.temperature,
         "label_smoothing": shared.label_smoothing,
         "bad_weight": shared.bad_weight,
+        "images": shared.images[:16],
         "version": shared.version,
     }

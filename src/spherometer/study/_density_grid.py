@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from spherometer.study._recipe import StudyRecipe
@@ -56,6 +56,7 @@ class DensityProtocol:
 
     Args:
         data: the images.
+        images: their fingerprint.
         recipe: of every training.
         checkpoints: epochs after which encoders are measured and probed, the last the end. What epoch 0 would
             show is what the untrained encoder of the same seed shows, which has the same weights.
@@ -93,6 +94,7 @@ class DensityProtocol:
     few_labels: int = 50
     few_draws: int = 2
     panel_rows: int = 540
+    images: str = ""
     version: int = _PROTOCOL
 
 
@@ -147,7 +149,7 @@ def arms(quick: bool) -> list[Arm]:
     return [*trained, *(Arm("untrained", kind) for kind in kinds), Arm("raw", None)]
 
 
-def tasks(data: Data, quick: bool, seeds: int) -> list[DensityTask]:
-    """All work of a study, the longest pieces first."""
-    shared = protocol(data, quick)
+def tasks(data: Data, quick: bool, seeds: int, images: str = "") -> list[DensityTask]:
+    """All work of a study on images with this fingerprint, the longest pieces first."""
+    shared = replace(protocol(data, quick), images=images)
     return [DensityTask(arm, seed, shared) for arm in arms(quick) for seed in range(seeds)]

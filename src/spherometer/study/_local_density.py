@@ -8,7 +8,7 @@ from typing import Any, cast
 from spherometer import _checks
 from spherometer.study._density_data import load_sample
 from spherometer.study._density_document import density_document
-from spherometer.study._density_grid import DATA, Data, tasks
+from spherometer.study._density_grid import DATA, Data, protocol, tasks
 from spherometer.study._run import Asked, Progress
 
 NAME = "local-density"
@@ -51,8 +51,8 @@ def run_local_density(
     """
     _checks.one_of(f"study {NAME}", "data", data, DATA)
     asked = Asked(NAME, Path(out), seeds, jobs, storage, device, progress).checked()
-    work = tasks(cast(Data, data), quick, seeds)
-    sample = load_sample(work[0].protocol, data_dir)
+    sample = load_sample(protocol(cast(Data, data), quick), data_dir)
+    work = tasks(cast(Data, data), quick, seeds, sample.fingerprint())
     place = "" if data_dir is None else str(Path(data_dir).expanduser().absolute())
     results, _ = asked.finish(work, place)
     found = density_document(work, results, sample, quick=quick)

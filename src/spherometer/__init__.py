@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from spherometer.metrics import conditional_alignment as conditional_alignment
     from spherometer.metrics import conditional_uniformity as conditional_uniformity
     from spherometer.metrics import cross_uniformity as cross_uniformity
+    from spherometer.metrics import dense_alignment as dense_alignment
+    from spherometer.metrics import dense_alignment_samples as dense_alignment_samples
+    from spherometer.metrics import dense_uniformity as dense_uniformity
+    from spherometer.metrics import dense_uniformity_samples as dense_uniformity_samples
     from spherometer.metrics import effective_rank as effective_rank
     from spherometer.metrics import expected_uniformity as expected_uniformity
     from spherometer.metrics import graph_modularity as graph_modularity
@@ -58,6 +62,10 @@ _METRICS = (
     "conditional_alignment",
     "conditional_uniformity",
     "cross_uniformity",
+    "dense_alignment",
+    "dense_alignment_samples",
+    "dense_uniformity",
+    "dense_uniformity_samples",
     "effective_rank",
     "expected_uniformity",
     "graph_modularity",

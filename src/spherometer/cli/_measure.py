@@ -10,6 +10,7 @@ import typer
 
 from spherometer.cli import _conditions
 from spherometer.cli._files import Columns, load, refuse
+from spherometer.cli._measure_encoder import EncoderOptions
 from spherometer.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ class Missing(enum.StrEnum):
 
 
 def measure(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files .npy or .npz of features.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Files .npy or .npz of features; with --encoder, data sets."),
+    ],
     column: Annotated[str | None, typer.Option(help="Array of the .npz that holds the features.")] = None,
     pairs: Annotated[
         str | None,
@@ -66,6 +70,22 @@ def measure(
     bandwidth_curve: Annotated[
         bool, typer.Option("--bandwidth-curve", help="Repeat the conditional measures over bandwidths.")
     ] = False,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="Measure what this encoder makes of images, cell by cell, too: encoder.safetensors, "
+            "efficientnet:lite0, timm:NAME, ... FILEs are data sets as for train.",
+        ),
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option(metavar="PRESET", help="With --encoder: augmentations.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="With --encoder: side of the views in pixels.")] = None,
+    matching: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="With --encoder: geometric, similarity, index, random."),
+    ] = None,
     t: Annotated[float, typer.Option("--t", help="Sharpness of the Gaussian potential of uniformity.")] = 2.0,
     alpha: Annotated[float, typer.Option(help="Power of the distance in alignment.")] = 2.0,
     normalize: Annotated[
@@ -92,14 +112,19 @@ def measure(
 
     An .npz with arrays x and y (or z1 and z2) gives positive pairs, one named labels gives classes, one named
     ids the rows of the --metadata table. Classes are also said to be locally dense, globally dense, both or
-    neither.
+    neither. With --encoder: two views of the images of a data set.
     """
     conditions = _conditions.parse(fail_if or [])
     targets = _targets(files, out)
+    asked = EncoderOptions(encoder, views, size, matching)
+    asked.check()
     table = _table(metadata, columns, kernel or [], id_column, missing, bandwidth_curve)
     arrays = Columns(column, pairs, labels, trust_size, id_column, metadata is not None)
     evaluations = []
     for path in files:
+        if encoder is not None:
+            evaluations.append(asked.measure(path))
+            continue
         sides = load(path, arrays)
         from spherometer._measure import measure as measure_arrays  # after the file: its faults show at once
 

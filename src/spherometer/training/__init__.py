@@ -5,6 +5,8 @@ from spherometer.training._checkpoints import Checkpoint as Checkpoint
 from spherometer.training._checkpoints import Checkpoints as Checkpoints
 from spherometer.training._checkpoints import DamagedCheckpointWarning as DamagedCheckpointWarning
 from spherometer.training._conv import ConvEncoder as ConvEncoder
+from spherometer.training._dense_encoder import DenseEncoder as DenseEncoder
+from spherometer.training._dense_encoder import encode_dense as encode_dense
 from spherometer.training._encoder import Encoded as Encoded
 from spherometer.training._encoder import Encoder as Encoder
 from spherometer.training._encoder import encode as encode
@@ -16,6 +18,7 @@ from spherometer.training._loop import PairedViews as PairedViews
 from spherometer.training._loop import TrainingLog as TrainingLog
 from spherometer.training._loop import batches as batches
 from spherometer.training._loop import train as train
+from spherometer.training._measuring import measure_encoder as measure_encoder
 from spherometer.training._metadata import MissingMetadataWarning as MissingMetadataWarning
 from spherometer.training._probing import probe_encoder as probe_encoder
 from spherometer.training._probing_metadata import probe_metadata as probe_metadata

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from spherometer import losses, sphere
@@ -58,9 +57,6 @@ class DenseViews(Method):
                 more["match_features"] = (first[2], second[2])
             elif self.matching == "geometric":
                 more["geometry"] = batch.geometry
-            elif self.matching == "random":
-                seed = int(batch.index.sum()) + 1
-                more["generator"] = torch.Generator().manual_seed(seed)
             value = self.dense(first[1], second[1], **more)
             total = total + self.weights["dense"] * value
             self._keep("dense", value, self.dense)

@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spherometer import data
 from spherometer._measure import measure
 from spherometer._version import __version__
 from spherometer.errors import InputError, SpherometerError
 from spherometer.training._begin import Probed, open_views
-from spherometer.training._encoder import Encoder, encode
+from spherometer.training._dense_encoder import DenseEncoder
+from spherometer.training._encoder import Encoder
 from spherometer.training._loop import PairedViews
+from spherometer.training._measuring import chosen_rows, dense_measurements, outputs
 from spherometer.training._metadata import Conditioning
 from spherometer.training._probing import probe_encoder
 from spherometer.training._probing_metadata import probe_metadata
 from spherometer.training._recipe import Recipe
 
 _MEASURED = 4096  # samples at most
-_MEASURED_EPOCH = 2**31  # views that no training step sees
-_AT_ONCE = 1 << 26  # voxels in a batch of volumes
+_MEASURED_DENSE = 512  # of which the cells are compared
 
 
 def _held_out(recipe: Recipe, views: PairedViews, download: bool) -> tuple[Any, str]:
@@ -37,16 +37,6 @@ def _held_out(recipe: Recipe, views: PairedViews, download: bool) -> tuple[Any, 
         except SpherometerError:
             pass  # no such part, or not enough of it
     return views, "train"
-
-
-def _sides(encoder: Encoder, views: Any, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    sides: tuple[list[Tensor], list[Tensor]] = ([], [])
-    one = views(_MEASURED_EPOCH, rows[:1])[0]
-    num = 512 if one.ndim != 5 else max(1, min(512, _AT_ONCE // one.numel()))
-    for index in torch.split(rows, num):
-        for side, view in zip(sides, views(_MEASURED_EPOCH, index), strict=True):
-            side.append(encode(encoder, view.to(device)).output.float().cpu())
-    return torch.cat(sides[0]), torch.cat(sides[1])
 
 
 def measured(
@@ -60,15 +50,29 @@ def measured(
 ) -> dict[str, Any]:
     """Every number of two views of at most 4096 held-out samples (of training samples where none are)."""
     sample, part = _held_out(recipe, views, download)
-    rows = data.permutation(len(sample), seed=0)[:_MEASURED].sort().values
-    x, y = _sides(encoder, sample, rows, device)
-    more, message = _compared(conditions, sample, rows)
-    try:
-        evaluation = measure(x, y, **more)
-    except InputError as error:  # a collapsed encoder may leave nothing to measure
-        return {"part": part, "num": len(x), "values": {}, "message": str(error)}
-    found = {name: evaluation[name].to_dict() for name in evaluation}
-    return {"part": part, "num": len(x), "values": found, "message": message}
+    rows = chosen_rows(sample, _MEASURED)
+    found: dict[str, Any] = {}
+    messages: list[str] = []
+    if recipe.method.trains_instances:
+        x, y = outputs(encoder, sample, rows, device)
+        more, message = _compared(conditions, sample, rows)
+        try:
+            found |= measure(x, y, **more)
+        except InputError as error:  # a collapsed encoder may leave nothing to measure
+            message = str(error)
+        messages += [] if message is None else [message]
+    else:
+        messages.append("outputs not measured: the loss of the cells has not trained them (dense_weight = 1)")
+    if isinstance(encoder, DenseEncoder):
+        cells = chosen_rows(sample, _MEASURED_DENSE)
+        try:
+            dense, notes = dense_measurements(encoder, sample, cells, device)
+        except InputError as error:
+            dense, notes = {}, [str(error)]
+        found |= dense
+        messages += notes
+    values = {name: each.to_dict() for name, each in found.items()}
+    return {"part": part, "num": len(rows), "values": values, "message": " ".join(messages) or None}
 
 
 def _compared(

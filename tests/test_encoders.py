@@ -83,7 +83,7 @@ class TestDesigns:
         for size, side, rows in ((8, 2, 4), (16, 2, 8), (28, 4, 7)):
             encoder = build_encoder("vit_micro", dim=10, channels=1, size=(size, size))
             patches = (side * side + 1) * 32
-            assert count(encoder) == patches + 4 * block + 2 * 32 + (32 + 1) * 10
+            assert count(encoder) == patches + 3 * block + 2 * 32 + (32 + 1) * 10
             assert encoder.tap(images(size, 1), "dense")["dense"].shape == (4, 32, rows, rows)
         assert build_encoder("vit_micro", size=(8, 8), stem="cifar").config["stem"] == "cifar"
 

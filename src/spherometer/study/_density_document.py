@@ -153,7 +153,7 @@ def _protocol(shared: DensityProtocol, sample: Sample) -> Row:
         "the classes lose their centres, the contrastive loss stays low. Our reading of an "
         "option of the paper's code; the logarithm, its weight and the weight's rise in a straight line over "
         f"the first {shared.bad_rise:.0%} of the steps are ours",
-        "architectures": "a small ConvNet with a linear head; a ViT with 4 blocks of width 32 and an MLP "
+        "architectures": "a small ConvNet with a linear head; a ViT with 3 blocks of width 32 and an MLP "
         "head with batch normalisation; the same recipe for both",
         "features": f"the {shared.dim} outputs as unit vectors; raw pixels as unit vectors",
         "measured_on": "training images without random changes (as the paper does), and test images under "
@@ -170,7 +170,7 @@ def _protocol(shared: DensityProtocol, sample: Sample) -> Row:
         "gcn_chosen_on_test": "what the same fit would have claimed if its step (at the end also its "
         "temperature) were chosen by the test labels, the fair choice among them: not an accuracy, but the "
         "worth of that mistake",
-        "few": f"{shared.few_labels} labels, means over {shared.few_draws} draws; for the graph the other "
+        "few": f"{shared.few_labels} labels, {shared.few_draws} draws of them for each seed; for the graph the other "
         "images stay as nodes without label, which the linear and the nearest-neighbour probe do not see",
         "intervals": "Student's t over seeds; differences are paired by seed",
         "reading": RULE,

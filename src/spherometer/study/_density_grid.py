@@ -92,7 +92,7 @@ class DensityProtocol:
     gcn_steps: int = 1000
     neighbors: int = 5
     few_labels: int = 50
-    few_draws: int = 2
+    few_draws: int = 1
     panel_rows: int = 540
     images: str = ""
     version: int = _PROTOCOL
@@ -131,13 +131,13 @@ def protocol(data: Data, quick: bool) -> DensityProtocol:
     """The shared settings, so that the digits take minutes."""
     if data == "digits" and quick:
         recipe = StudyRecipe(epochs=6, batch_size=64, learning_rate=5e-3)
-        return DensityProtocol(data, recipe, (2, 6), gcn_steps=100, few_draws=1, panel_rows=200)
+        return DensityProtocol(data, recipe, (2, 6), gcn_steps=100, panel_rows=200)
     if data == "digits":
         recipe = StudyRecipe(epochs=24, batch_size=64, learning_rate=5e-3)
         return DensityProtocol(data, recipe, (2, 6, 12, 24))
     if quick:
         recipe = StudyRecipe(epochs=2, batch_size=128, learning_rate=3e-3)
-        return DensityProtocol(data, recipe, (1, 2), 1000, 300, gcn_steps=100, few_draws=1, panel_rows=200)
+        return DensityProtocol(data, recipe, (1, 2), 1000, 300, gcn_steps=100, panel_rows=200)
     recipe = StudyRecipe(epochs=12, batch_size=128, learning_rate=3e-3)
     return DensityProtocol(data, recipe, (1, 3, 6, 12), 8000, 2000)
 

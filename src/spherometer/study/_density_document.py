@@ -170,8 +170,8 @@ def _protocol(shared: DensityProtocol, sample: Sample) -> Row:
         "gcn_chosen_on_test": "what the same fit would have claimed if its step (at the end also its "
         "temperature) were chosen by the test labels, the fair choice among them: not an accuracy, but the "
         "worth of that mistake",
-        "few": f"{shared.few_labels} labels, {shared.few_draws} draws of them for each seed; for the graph the other "
-        "images stay as nodes without label, which the linear and the nearest-neighbour probe do not see",
+        "few": f"{shared.few_labels} labels, {shared.few_draws} draws of them for each seed; for the graph "
+        "the other images stay as nodes without label, which the other probes do not see",
         "intervals": "Student's t over seeds; differences are paired by seed",
         "reading": RULE,
         "gcn_steps": shared.gcn_steps,

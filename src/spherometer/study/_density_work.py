@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spherometer import sphere
 from spherometer.study._density_data import Sample, load_sample
-from spherometer.study._density_grid import Arm, DensityTask
+from spherometer.study._density_grid import DensityTask
 from spherometer.study._density_grid import task_from_dict as task_from_dict
 from spherometer.study._density_heads import Features, accuracies, few_accuracies
 from spherometer.study._density_measures import contrastive_loss, measured
@@ -27,9 +27,7 @@ from spherometer.training import ConvEncoder, Encoder, ViTMicro, build_encoder, 
 _SMALLEST = 16  # images up to this size have the small ConvNet
 PERPLEXITIES = ("small", "medium", "large")
 # arms whose test images are drawn in two dimensions
-PICTURED = tuple(
-    Arm(objective, kind).id for kind in ("conv", "vit") for objective in ("supervised", "contrastive", "bad")
-)
+PICTURED = ("supervised-conv", "contrastive-conv", "bad-conv", "contrastive-vit")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from spherometer import _checks
 NUM_CLASSES = 5
 _PER_CENTRE = 15  # points around each centre of "small"
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+Array = np.ndarray[Any, np.dtype[Any]]
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 
 

@@ -69,4 +69,5 @@ def _tsne(components: Array, perplexity: float, seed: int) -> Array:
 def _scaled(points: Array) -> Array:
     low, high = points.min(axis=0), points.max(axis=0)
     width = float((high - low).max())
-    return (points - low) / (width if width > 0 and math.isfinite(width) else 1.0)
+    scaled: Array = (points - low) / (width if width > 0 and math.isfinite(width) else 1.0)
+    return scaled

@@ -64,7 +64,8 @@ def _small(labels: Labels, generator: np.random.Generator) -> Array:
 def _segments(labels: Labels, generator: np.random.Generator) -> Array:
     ends = generator.uniform(-1, 1, (2, NUM_CLASSES, 2))
     share = generator.uniform(0, 1, (len(labels), 1))
-    return share * ends[0, labels] + (1 - share) * ends[1, labels] + _noise(labels, generator, 0.01)
+    found: Array = share * ends[0, labels] + (1 - share) * ends[1, labels]
+    return found + _noise(labels, generator, 0.01)
 
 
 def _gaussians(labels: Labels, generator: np.random.Generator) -> Array:

@@ -27,6 +27,8 @@ from spherometer.losses import (
     CombinedLoss,
     ConditionalAlignUniformLoss,
     DecoupledUniformityLoss,
+    DenseAlignUniformLoss,
+    DenseInfoNCELoss,
     InfoNCELoss,
     MemoryQueue,
     NTXentLoss,
@@ -115,6 +117,34 @@ class Queued(Called):
 
     def forward(self, z: list[Tensor], given: Batch) -> Tensor:
         return self.loss(z[0], z[1].detach())
+
+
+class Cells(Called):
+    """The three views as the three cells of two maps; one pair of cells less in every fourth image."""
+
+    partner = torch.tensor([[0, 1, 2], [2, 0, 1], [1, 1, 0], [-1, 0, 2]])
+
+    def forward(self, z: list[Tensor], given: Batch) -> Tensor:
+        first = torch.stack(z, dim=2)[..., None]
+        more: dict[str, Any] = {"matches": self.partner[given.labels]}
+        if isinstance(self.loss, DenseInfoNCELoss) and self.loss.dense_weight < 1:
+            more["instance"] = z[:2]
+        return self.loss(first, first.flip(1) + 0.5 * first, **more)
+
+
+def cells() -> dict[str, Callable[[], nn.Module]]:
+    """The losses of cells, every population and kind of negatives."""
+    return {
+        "dense across images": lambda: Cells(DenseAlignUniformLoss(t=learnable(1.5))),
+        "dense within images": lambda: Cells(DenseAlignUniformLoss(pairs="within_image", alpha=1.0)),
+        "dense all": lambda: Cells(DenseAlignUniformLoss(0.5, pairs="all")),
+        "dense, some cells": lambda: Cells(DenseAlignUniformLoss(num_cells=20)),
+        "dense, some cells within": lambda: Cells(DenseAlignUniformLoss(num_cells=20, pairs="within_image")),
+        "dense, uniformity only": lambda: Cells(DenseAlignUniformLoss(0.0)),
+        "dense InfoNCE": lambda: Cells(DenseInfoNCELoss(learnable(0.4))),
+        "dense InfoNCE, cells only": lambda: Cells(DenseInfoNCELoss(0.4, dense_weight=1.0)),
+        "dense InfoNCE queue": lambda: Cells(DenseInfoNCELoss(learnable(0.4), queue=filled(9))),
+    }
 
 
 def filled(num: int, size: int = 9) -> MemoryQueue:
@@ -213,6 +243,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     **registered(),
     **three_views(),
     **conditional(),
+    **cells(),
     "align only": lambda: Called(AlignUniformLoss(uniform_weight=0.0, alpha=1.0)),
     "uniform only": lambda: Called(AlignUniformLoss(align_weight=0.0, t=learnable(3.0))),
     "sharp t": lambda: Called(AlignUniformLoss(t=40.0)),

@@ -203,12 +203,16 @@ def _keys(maps: Tensor) -> Tensor:
 
 def _others(queries: Tensor, num: int, rows: _ranks.Rows, scale: float | Tensor) -> Tensor:
     """Log-sum-exp of every cell [n S] over the keys of the other images of all ranks."""
-    size = len(queries) // max(num, 1)
-    by_place = queries.view(num, size, -1).transpose(0, 1).flatten(0, 1)
-    # row (s, n) leaves out the column of its own image: a diagonal for every place s
-    skip = tuple(rows.start - place * num for place in range(size)) if num else ()
-    sums, _ = pairs.masked_logsumexp(by_place, rows.every[0], scale, skip=skip)
-    return sums.view(size, num).T.flatten()
+    keys = rows.every[0]
+    size = len(queries) // num if num else 1
+    by_place = queries.view(num, size, queries.shape[1]).transpose(0, 1)
+    if rows.world == 1:  # row (s, n) leaves out the column of its own image: a diagonal for every place s
+        skip = tuple(-place * num for place in range(size))
+        sums, _ = pairs.masked_logsumexp(by_place.flatten(0, 1), keys, scale, skip=skip)
+        return sums.view(size, num).T.flatten()
+    # with more columns than own images a diagonal would go on through the next place
+    parts = [pairs.masked_logsumexp(place, keys, scale, skip=(rows.start,))[0] for place in by_place]
+    return torch.stack(parts, dim=1).flatten()
 
 
 def _check_share(function: str, value: Any) -> None:

@@ -265,6 +265,27 @@ def test_noise_is_not_read():
     assert 0.3 < (model.transduction_ == labels)[200:].mean() < 0.7
 
 
+def test_normalisation_outside_training_is_that_of_the_nodes():
+    """At the kept parameters, exactly: not an average over steps, and nothing moves by predicting."""
+    x, labels = blobs(80, spread=0.8)
+    model = quick(0.3, normalize=False, max_steps=8).fit(x, hidden_after(labels, 50))
+    definition = Definition(model)
+    own = definition.embedding[np.where(np.arange(80) < 50, labels, 3)]
+    before = layer(weights_of(x, 0.3)[0], own, definition.layers[0])
+    norm = model._network.norm
+    for _ in range(2):
+        assert norm.running_mean.numpy() == pytest.approx(before.mean(axis=0), abs=1e-5)
+        assert norm.running_var.numpy() == pytest.approx(before.var(axis=0), rel=1e-4)
+        model.predict(x)
+
+
+def test_few_labels_spread():
+    """Four labels in each class, 196 rows without: neighbours of neighbours carry them."""
+    x, labels = blobs(240, 4, 8, spread=0.6)
+    model = quick((0.1, 0.3), max_steps=100).fit(x, hidden_after(labels, 16))
+    assert (model.transduction_ == labels)[16:].mean() > 0.85
+
+
 # --- what it may not look at -----------------------------------------------------------------------------
 
 

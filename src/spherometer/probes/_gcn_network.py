@@ -101,8 +101,8 @@ def _shares(codes: Tensor, num_classes: int, spreading: Spreading) -> Tensor | N
     return spreading(nn.functional.one_hot(codes, num_classes + 1).float())
 
 
-def hidden_of(network: GraphNetwork, inputs: Inputs, spreading: Spreading) -> Tensor:
-    """First layer [N, H] over the nodes."""
+def _sides(network: GraphNetwork, inputs: Inputs, spreading: Spreading) -> tuple[Tensor, Tensor]:
+    """Spread and own inputs [N, H + F] of the nodes."""
     own = network.inputs(inputs.codes, inputs.features)
     if inputs.shares is None:
         spread = spreading(network.embedding[inputs.codes])
@@ -110,7 +110,23 @@ def hidden_of(network: GraphNetwork, inputs: Inputs, spreading: Spreading) -> Te
         spread = inputs.shares @ network.embedding
     if inputs.spread_features is not None:
         spread = torch.cat([spread, inputs.spread_features], dim=1)
-    return network.hidden(spread, own)
+    return spread, own
+
+
+def hidden_of(network: GraphNetwork, inputs: Inputs, spreading: Spreading) -> Tensor:
+    """First layer [N, H] over the nodes."""
+    return network.hidden(*_sides(network, inputs, spreading))
+
+
+@torch.no_grad()
+def settle(network: GraphNetwork, inputs: Inputs, spreading: Spreading) -> None:
+    """Give the batch normalisation the mean and variance over all nodes, at the present parameters.
+
+    Averages over past steps would lag far behind parameters that move this fast.
+    """
+    found, norm = network.first(*_sides(network, inputs, spreading)), network.norm
+    variance, mean = torch.var_mean(found, dim=0, correction=0)
+    norm.load_state_dict({**norm.state_dict(), "running_mean": mean, "running_var": variance})
 
 
 def logits_of(network: GraphNetwork, inputs: Inputs, spreading: Spreading) -> Tensor:
@@ -189,6 +205,7 @@ def train_network(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         network.eval()
+        settle(network, seen, spreading)
         with torch.no_grad():
             shown = logits_of(network, seen, spreading)
             score = _score(shown[apart], codes[apart]) if len(apart) else _score(logits, codes[chosen])

@@ -65,7 +65,7 @@ class DensityProtocol:
         temperature: of the contrastive loss, trained and measured.
         label_smoothing: of the supervised one.
         bad_weight: alpha of contrastive + alpha log(1 + Calinski-Harabasz).
-        bad_rise: share of the steps over which alpha rises from 0.
+        bad_rise: share of the steps over which alpha rises from 0; sooner, the ViT does not learn at all.
         rld_temperatures, ks: of relative local density, and of neighbour purity.
         gcn_temperature: of the graph classifier along the training; at its end it chooses among
             ``gcn_temperatures`` by labels that it holds back from itself.
@@ -84,7 +84,7 @@ class DensityProtocol:
     temperature: float = 0.2
     label_smoothing: float = 0.1
     bad_weight: float = 1.0
-    bad_rise: float = 0.5
+    bad_rise: float = 1.0
     rld_temperatures: tuple[float, ...] = TEMPERATURES
     ks: tuple[int, ...] = KS
     gcn_temperature: float = 0.1

@@ -21,7 +21,7 @@ from spherometer.pairs._tiles import full_precision
 FAISS_ROWS, FAISS_COLUMNS = 20_000, 64  # from which faiss is worth its import (benchmarks/neighbors.py)
 _BLOCK = 1 << 20  # entries of one block of distances
 _ROWS = 128  # of a block at least, where they are no longer than the rows themselves
-_FAISS_BLOCK = 1024  # rows it is asked for at a time
+_FAISS_BLOCK = 2048  # rows it is asked for at a time
 _MOST_MEMBERS = 64  # of a group of columns
 
 

@@ -142,16 +142,25 @@ def _logs(x: Tensor, t: float | Tensor, sizes: Tensor, num_rows: int) -> Tensor:
     tall = int(sizes.max())
     place = torch.arange(tall, device=x.device)
     real = place < sizes[:, None]  # [G, M]
-    padded = x.new_zeros(len(sizes), tall, x.shape[1]).masked_scatter(real[:, :, None], x)
-    centre = padded.detach().sum(dim=1, keepdim=True) / sizes[:, None, None]
-    centred = (padded - centre).masked_fill(~real[:, :, None], 0.0)  # no distance changes
+    full = len(x) == len(sizes) * tall
+    if full:
+        padded = x.view(len(sizes), tall, x.shape[1])
+    else:
+        padded = x.new_zeros(len(sizes), tall, x.shape[1]).masked_scatter(real[:, :, None], x)
+    centred = padded - padded.detach().sum(dim=1, keepdim=True) / sizes[:, None, None]  # no distance changes
     squares = centred.square().sum(dim=2)
     found = []
     for a in range(0, tall, num_rows):
         part = slice(a, a + num_rows)
-        squared = squares[:, part, None] + squares[:, None] - 2 * centred[:, part] @ centred.mT
-        left_out = ~real[:, None] | (place[part, None] == place)
+        squared = (squares[:, part, None] + squares[:, None]).baddbmm(centred[:, part], centred.mT, alpha=-2)
+        left_out = place[part, None] == place
+        if full and tall > 1:
+            exponents = (-t * squared.clamp(min=0)).masked_fill(left_out, -math.inf)
+            found.append(torch.logsumexp(exponents, 2).double())
+            continue
+        left_out = left_out | ~real[:, None]
         empty = left_out.all(dim=2, keepdim=True)  # alone in its group: -inf, with gradient 0
         exponents = (-t * squared.clamp(min=0)).masked_fill(left_out & ~empty, -math.inf)
-        found.append(torch.logsumexp(exponents.double(), 2).masked_fill(empty[:, :, 0], -math.inf))
-    return torch.cat(found, dim=1)[real]
+        found.append(torch.logsumexp(exponents, 2).double().masked_fill(empty[:, :, 0], -math.inf))
+    logs = torch.cat(found, dim=1)
+    return logs.flatten() if full else logs[real]

@@ -312,7 +312,7 @@ def test_poisoned_test_labels_change_no_prediction():
     assert found[0] == found[1] == found[2]
 
 
-def test_steps_do_not_see_the_labels_set_apart():
+def test_steps_do_not_see_the_labels_set_apart(monkeypatch):
     """Other labels there choose another step at most: every step itself is the same."""
     x, labels = blobs(90, spread=0.9)
     graph = pairs.neighbor_graph(torch.from_numpy(x), [0.2])
@@ -320,18 +320,21 @@ def test_steps_do_not_see_the_labels_set_apart():
     codes = torch.from_numpy(hidden_after(labels, 60) % 4)
     apart = _apart(codes, 3, 0.2, torch.Generator().manual_seed(0))
     steps = []
+    monkeypatch.setattr(
+        "spherometer.probes._gcn_network.settle",
+        lambda network, *_: steps[-1].append(network.embedding.detach().clone()),
+    )
     for turn in (0, 1):
+        steps.append([])
         generator = torch.Generator().manual_seed(7)
         network = GraphNetwork(3, 16, 0, generator)
         given = codes.clone()
         given[apart] = (given[apart] + turn) % 3
         schedule = Schedule((0.05, 0.5), 0.0, 0.1, 0.01, 12, 12)
-        trained = train_network(
-            network, given, apart, lambda values: Spread.apply(matrix, values), schedule, generator
-        )
-        steps.append(torch.stack(trained.claims))
-    assert steps[0].shape == (12, 30)
-    assert torch.equal(*steps)
+        train_network(network, given, apart, lambda values: Spread.apply(matrix, values), schedule, generator)
+    assert len(steps[0]) == 24  # twice a step
+    assert torch.equal(*(torch.stack(each) for each in steps))
+    assert not torch.equal(steps[0][0], steps[0][-1])
 
 
 def test_temperature_is_the_best_on_the_rows_set_apart():
@@ -345,6 +348,7 @@ def test_temperature_is_the_best_on_the_rows_set_apart():
     assert both.label_distributions_.tobytes() == alone[best].label_distributions_.tobytes()
     assert len(both.claims) >= alone[5.0].n_iter_ + alone[0.1].n_iter_
     assert all(step.shape == (50,) for step in both.claims)
+    assert any((step.numpy() == both.transduction_[100:]).all() for step in both.claims)  # the kept step
 
 
 def test_rows_set_apart_are_of_every_class_and_never_all():

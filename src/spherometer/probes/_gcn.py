@@ -206,7 +206,8 @@ class GCNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def claims(self) -> list[Tensor]:
-        """Predictions (places in ``classes_``) for the unlabeled rows after each step of each temperature.
+        """Predictions (places in ``classes_``) for the unlabeled rows after each step of each temperature,
+        given labels visible.
 
         No choice looks at them. They serve to say what choosing by test labels would have claimed.
         """

@@ -153,7 +153,8 @@ class Trained:
     Attributes:
         score: (accuracy, -cross-entropy) on the nodes set apart; without such nodes on masked training nodes.
         steps: how many were made.
-        claims: predictions for the unlabeled nodes after each step; no choice looks at them.
+        claims: predictions for the unlabeled nodes, all labels visible, after each step; no choice looks at
+            them.
     """
 
     network: GraphNetwork
@@ -187,11 +188,13 @@ def train_network(
     visible = codes.index_fill(0, apart, num_classes)
     train, unlabeled = (visible < num_classes).nonzero()[:, 0], (codes == num_classes).nonzero()[:, 0]
     seen = Inputs.of(visible, num_classes, spreading, features)
+    whole = Inputs.of(codes, num_classes, spreading, features) if len(unlabeled) else seen
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
     )
     best, kept = (-1.0, 0.0), copy.deepcopy(network.state_dict())
-    claims, since, step = [], 0, 0
+    claims: list[Tensor] = []
+    since, step = 0, 0
     low, high = schedule.mask
     for step in range(1, schedule.max_steps + 1):  # noqa: B007 - counted after the loop
         share = low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float32))
@@ -209,7 +212,11 @@ def train_network(
         with torch.no_grad():
             shown = logits_of(network, seen, spreading)
             score = _score(shown[apart], codes[apart]) if len(apart) else _score(logits, codes[chosen])
-        claims.append(shown[unlabeled].argmax(dim=1).to(torch.int16))
+        if len(unlabeled):
+            settle(network, whole, spreading)
+            with torch.no_grad():
+                shown = logits_of(network, whole, spreading)
+            claims.append(shown[unlabeled].argmax(dim=1).to(torch.int16))
         since = 0 if score[0] > best[0] else since + 1
         if score > best:
             best = score

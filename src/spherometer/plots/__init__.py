@@ -4,6 +4,10 @@ from spherometer.plots._bandwidths import bandwidths as bandwidths
 from spherometer.plots._circle import circle as circle
 from spherometer.plots._conditional import bandwidth_scores as bandwidth_scores
 from spherometer.plots._conditional import trade as trade
+from spherometer.plots._density_study import density_curves as density_curves
+from spherometer.plots._density_study import density_panels as density_panels
+from spherometer.plots._density_study import density_scales as density_scales
+from spherometer.plots._density_study import density_toys as density_toys
 from spherometer.plots._intervals import intervals as intervals
 from spherometer.plots._local_density import local_density as local_density
 from spherometer.plots._plane import plane as plane

@@ -9,7 +9,16 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from spherometer import plots
-from spherometer.report import _conditional_study, _document, _format, _page, _trials, _words
+from spherometer.report import (
+    _conditional_study,
+    _dense_study,
+    _density_study,
+    _document,
+    _format,
+    _page,
+    _trials,
+    _words,
+)
 from spherometer.stores import write_file
 
 _FIGURES = ("plane", "sweep", "trajectories", "circle", "selection")
@@ -230,8 +239,8 @@ def _render(document: dict[str, Any], vectors: dict[str, bytes]) -> str:
     return _page.fill(_words.words_of(document["study"]).template, contents)
 
 
-def _of_metadata(document: Any) -> bool:
-    return isinstance(document, dict) and document.get("schema") == _conditional_study.SCHEMA
+def _schema(document: Any) -> Any:
+    return document.get("schema") if isinstance(document, dict) else None
 
 
 def render(document: Any) -> str:
@@ -239,7 +248,8 @@ def render(document: Any) -> str:
 
     Args:
         document: the contents of a ``results.json`` with schema ``spherometer.study/1``, or
-            ``spherometer.study/conditional/1`` for a study of meta-data.
+            ``spherometer.study/conditional/1`` for a study of meta-data, or
+            ``spherometer.study/local-density/1``, or ``spherometer.study/dense/1`` for one of feature maps.
 
     Returns:
         One self-contained page: no script, nothing fetched, the same text for the same document.
@@ -247,8 +257,12 @@ def render(document: Any) -> str:
     Raises:
         InputError: the schema is unknown, or something the page needs is missing or of another kind.
     """
-    if _of_metadata(document):
+    if _schema(document) == _conditional_study.SCHEMA:
         return _conditional_study.render_conditional(document)
+    if _schema(document) == _dense_study.SCHEMA:
+        return _dense_study.render_dense(document)
+    if _schema(document) == _density_study.SCHEMA:
+        return _density_study.render_density(document)
     document = _document.checked(document)
     return _render(document, _vectors(_figures(document)))
 
@@ -267,8 +281,12 @@ def write_study(document: Any, out: Path) -> Path:
         InputError: as :func:`render`; or ``out`` cannot be written to.
     """
     out = Path(out)
-    if _of_metadata(document):
+    if _schema(document) == _conditional_study.SCHEMA:
         return _conditional_study.write_conditional(document, out)
+    if _schema(document) == _dense_study.SCHEMA:
+        return _dense_study.write_dense(document, out)
+    if _schema(document) == _density_study.SCHEMA:
+        return _density_study.write_density(document, out)
     document = _document.checked(document)
     figures = _figures(document)
     vectors = _vectors(figures)

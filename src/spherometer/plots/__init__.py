@@ -4,6 +4,10 @@ from spherometer.plots._bandwidths import bandwidths as bandwidths
 from spherometer.plots._circle import circle as circle
 from spherometer.plots._conditional import bandwidth_scores as bandwidth_scores
 from spherometer.plots._conditional import trade as trade
+from spherometer.plots._dense_planes import dense_planes as dense_planes
+from spherometer.plots._dense_study import dense_heat as dense_heat
+from spherometer.plots._dense_study import dense_matching as dense_matching
+from spherometer.plots._dense_study import dense_relations as dense_relations
 from spherometer.plots._density_study import density_curves as density_curves
 from spherometer.plots._density_study import density_panels as density_panels
 from spherometer.plots._density_study import density_scales as density_scales

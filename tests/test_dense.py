@@ -15,15 +15,14 @@ from torch import Tensor
 import oracles
 import spherometer as sm
 from registry import DENSE_METRICS
-from spherometer import metrics, pairs, sphere
+from spherometer import _dense, metrics, pairs, sphere
+from spherometer._dense import dense_numbers
 from spherometer.correspondence import FlowField, Matches, ViewGeometry, match_cells
 from spherometer.errors import InputError, NotOnSphereError, ShapeError, UndefinedError
-from spherometer.metrics import _dense_numbers
 from spherometer.metrics import dense_alignment as align
 from spherometer.metrics import dense_alignment_samples as align_samples
 from spherometer.metrics import dense_uniformity as spread
 from spherometer.metrics import dense_uniformity_samples as spread_samples
-from spherometer.metrics._dense_numbers import dense_numbers
 from spherometer.pairs import _populations
 
 POPULATIONS = ("cross_image", "within_image", "all")
@@ -453,9 +452,9 @@ def test_the_interval_of_alignment_is_that_of_the_means_of_images():
 
 def test_baselines_and_the_quantile():
     for freedom, exact in ((3, 3.1824), (4, 2.7764), (6, 2.4469), (10, 2.2281), (30, 2.0423), (200, 1.9719)):
-        assert _dense_numbers.student(freedom) == pytest.approx(exact, rel=0.008)
+        assert _dense.student(freedom) == pytest.approx(exact, rel=0.008)
     for dim, alpha in ((1, 3.0), (2, 1.0), (5, 1.5), (64, 2.0)):
-        assert _dense_numbers._unrelated(dim, alpha) == pytest.approx(
+        assert _dense._unrelated(dim, alpha) == pytest.approx(
             oracles.unrelated_alignment(dim, alpha), rel=1e-9
         )
 

@@ -15,7 +15,7 @@ LAYERS = {
     2: {"pairs", "correspondence"},
     2.5: {"_curve", "_density"},  # a record that results carry
     3: {"metrics", "_results", "_citation"},
-    4: {"losses", "_relation", "_selection", "_alarms", "_readings", "_conditional"},
+    4: {"losses", "_relation", "_selection", "_alarms", "_readings", "_conditional", "_dense"},
     4.5: {"_bandwidth_curve", "_local_density"},  # a part of measure
     5: {"_measure", "_compare", "_select", "_monitor"},
     6: {"stores", "probes", "plots"},

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from spherometer import _checks, data
+from spherometer._dense import dense_numbers
 from spherometer._measure import measure
 from spherometer._results import Evaluation, Measurement
 from spherometer.correspondence import ViewGeometry
 from spherometer.errors import InputError, UndefinedError
-from spherometer.metrics._dense_numbers import dense_numbers
 from spherometer.training._dense_encoder import DenseEncoder
 from spherometer.training._encoder import Encoder
 

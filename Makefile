@@ -35,6 +35,9 @@ bench: $(VENV)/installed-dev  ## ratios against pdist, cdist and full matrices; 
 	$(BIN)/python benchmarks/info_nce.py --out benchmarks/results
 	$(BIN)/python benchmarks/losses_more.py --out benchmarks/results
 	$(BIN)/python benchmarks/conditional.py --out benchmarks/results
+	$(BIN)/python benchmarks/local_density.py --out benchmarks/results
+	$(BIN)/python benchmarks/neighbors.py --out benchmarks/results
+	$(BIN)/python benchmarks/dense.py --out benchmarks/results
 	$(BIN)/python benchmarks/monitor.py --out benchmarks/results
 
 nightly: $(VENV)/installed-dev  ## what is too long for every day

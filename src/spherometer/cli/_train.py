@@ -249,7 +249,8 @@ def _show(results: dict[str, Any], out: Path) -> None:
     curve = results["curve"]
     last = f", loss {curve[-1][1]:.4f}" if curve else ""
     typer.echo(f"{results['steps']} steps, {results['seconds']:.0f} s{last}")
-    shown = ("alignment", "uniformity", "conditional_alignment", "conditional_uniformity")
+    plain = ("alignment", "uniformity", "dense_alignment", "dense_uniformity")
+    shown = (*plain, "conditional_alignment", "conditional_uniformity")
     for name in (*shown, "normalized_uniformity", "effective_rank"):
         if name in results["metrics"]["values"]:
             typer.echo(f"{name:>22} {results['metrics']['values'][name]['value']:.4f}")

@@ -53,15 +53,15 @@ def dense_planes(document: Mapping[str, Any], data: str, tasks: Sequence[tuple[s
         for axes, (kind, points) in zip(grid[:, column], every.items(), strict=True):
             drawn = _scatter(axes, points, norm) or drawn
             losses |= {point[3] for point in points}
-            axes.set_title(f"{NUMBERS[kind][0]}, {plain(label)}")
+            axes.set_title(f"{NUMBERS[kind][0]}: {plain(label, 30)}", fontsize=9.5)
             axes.set_xlabel("Uniformity  (← spread more evenly)")
             axes.set_ylabel("Alignment  (↓ partners closer)")
             _between(axes, (document["correlations"].get(data) or {}).get(kind), bool(points))
         if drawn is not None:
             bar = figure.colorbar(
-                drawn, ax=list(grid[:, column]), aspect=38, pad=0.02, format=PercentFormatter(1, 0)
+                drawn, ax=list(grid[:, column]), aspect=38, pad=0.02, format=PercentFormatter(1)
             )
-            bar.set_label(f"{plain(label)} on test images")
+            bar.set_label(f"{plain(label, 40)} on test images")
             bar.outline.set_visible(False)
     handles = [
         Line2D([], [], linestyle="", marker=marker, color=INK, markerfacecolor="#9aa5b4", label=words)

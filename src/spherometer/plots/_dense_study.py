@@ -24,7 +24,7 @@ def dense_relations(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) ->
     Args:
         rows: for each task ``{"dense": relation or None, "instance": relation or None}``, a relation being
             ``Relation.to_dict()``.
-        labels: of the rows.
+        labels: of the rows; they may have several lines.
 
     Returns:
         A figure of three panels: multiple R, signed rho and direction, each with 95 % intervals. A tick
@@ -50,17 +50,20 @@ def dense_relations(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) ->
             strength.plot(
                 [unrelated], [place], marker="|", markersize=13, markeredgewidth=2, color=INK, zorder=3
             )
-    strength.set_title("How strongly  (multiple R)")
+    strength.set_title("How strongly: multiple R")
     strength.set_xlim(-0.03, 1.06)
-    sign.set_title("In which sense  (signed ρ)")
+    strength.set_xlabel("0: not at all, 1: exactly")
+    sign.set_title("In which sense: signed ρ")
     sign.set_xlim(-1.08, 1.08)
-    sign.set_xticks([-1, -0.5, 0, 0.5, 1], ["−1\nhigh is good", "−0.5", "0", "0.5", "1\nlow is good"])
+    sign.set_xticks([-1, -0.5, 0, 0.5, 1], ["−1", "−0.5", "0", "0.5", "1"])
+    sign.set_xlabel("← high is good      low is good →")
     sign.axvline(0, color=MUTED, linewidth=1)
-    way.set_title("Which of the two  (direction)")
+    way.set_title("Which of the two: direction")
     way.axvspan(0, 90, color=GREEN, alpha=0.1, linewidth=0)
-    way.set_xlim(-190, 190)
-    way.set_xticks([-180, -90, 0, 90, 180], ["−180°", "−90°", "0°\nalignment", "90°\nuniformity", "180°"])
-    strength.set_yticks(range(len(rows)), [plain(label) for label in labels])
+    way.set_xlim(-200, 200)
+    way.set_xticks([-180, -90, 0, 90, 180], ["−180°", "−90°", "0°", "90°", "180°"])
+    way.set_xlabel("0°: alignment alone, 90°: uniformity alone")
+    strength.set_yticks(range(len(rows)), [_lines(label) for label in labels])
     strength.set_ylim(max(1, len(rows)) - 0.45, -0.62)
     for axes in (strength, sign, way):
         axes.grid(axis="y", visible=False)
@@ -79,6 +82,11 @@ def dense_relations(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) ->
     return figure
 
 
+def _lines(text: str) -> str:
+    """A label of several lines, each safe to draw."""
+    return "\n".join(plain(line, 40) for line in text.split("\n"))
+
+
 def _dot(
     axes: Axes, relation: Mapping[str, Any], name: str, y: float, color: str, form: str = "{:.2f}"
 ) -> None:
@@ -90,7 +98,7 @@ def _dot(
         )
     axes.plot([value], [y], marker="o", markersize=7, color=color, markeredgecolor="white", zorder=4)
     axes.annotate(
-        form.format(value).replace("-", "\N{MINUS SIGN}"),
+        form.format(round(value, 2) + 0.0).replace("-", "\N{MINUS SIGN}"),
         (value, y), xytext=(0, 5.5), textcoords="offset points", ha="center", fontsize=8, zorder=5,
         bbox={"boxstyle": "round,pad=0.08", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
     )  # fmt: skip
@@ -108,7 +116,7 @@ def dense_matching(panels: Sequence[Mapping[str, Any]]) -> Figure:
     """
     most = max([1, *(len(panel["rows"]) for panel in panels)])
     down = max(1, math.ceil(len(panels) / 2))
-    figure = new_figure(10.0, down * (1.0 + 0.42 * most) + 0.3)
+    figure = new_figure(10.0, down * (1.25 + 0.42 * most) + 0.2)
     if not panels:
         return figure
     across = 2 if len(panels) > 1 else 1
@@ -133,10 +141,11 @@ def dense_matching(panels: Sequence[Mapping[str, Any]]) -> Figure:
                 f"{100 * value:.1f}", (value, y), xytext=(0, 7), textcoords="offset points", ha="center",
                 fontsize=8.5, zorder=5,
             )  # fmt: skip
-        axes.set_title(f"{plain(panel['title'])}  (→ better)")
+        axes.set_title(_lines(panel["title"]), fontsize=10)
+        axes.set_xlabel("→ better")
         axes.set_yticks(range(len(rows)), [plain(row["label"], 30) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.8)
-        axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.margins(x=0.08)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)

@@ -18,7 +18,6 @@ METRICS = {
     "uniformity": "Uniformity",
 }
 TASKS = {"segmentation": "Segmentation", "classification": "Classification"}
-_SCORES = {"accuracy": "accuracy", "map": "mean average precision"}
 KINDS = {"dense": "cells", "instance": "whole images"}
 RULES = {
     "geometric": "Geometric: the same place of the image",
@@ -152,19 +151,14 @@ def tasks(document: Mapping[str, Any]) -> list[str]:
 
 
 def task_label(document: Mapping[str, Any], data: str, task: str) -> str:
-    """A task with its score: "Segmentation, mIoU"."""
-    known = TASKS.get(task, task)
-    score = document["data"][data].get("classification")
-    if task == "segmentation":
-        return f"{known}, mIoU"
-    if task == "classification" and score in _SCORES:
-        return f"{known}, {_SCORES[score]}"
-    return known
+    """A task with its score: "Segmentation (mIoU)"."""
+    known, score = TASKS.get(task, task), task_score(document, data, task)
+    return known if score == "score" else f"{known} ({score})"
 
 
 def task_score(document: Mapping[str, Any], data: str, task: str) -> str:
-    """The same in a few letters, for a table: "mIoU", "mAP", "accuracy"."""
+    """The score of a task in a few letters: "mIoU", "mAP", "accuracy"."""
     if task == "segmentation":
         return "mIoU"
-    score = document["data"][data].get("classification")
+    score = document["data"][data].get("classification") if task == "classification" else None
     return {"map": "mAP", "accuracy": "accuracy"}.get(str(score), "score")

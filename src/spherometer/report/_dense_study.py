@@ -37,7 +37,7 @@ def _figures(document: dict[str, Any]) -> dict[str, Figure]:
         labels = [(task, task_label(document, data, task)) for task in tasks(document)]
         if any(trial["data"] == data and trial["tasks"] for trial in document["trials"]):
             drawn[f"plane-{data}"] = plots.dense_planes(document, data, labels)
-    panels = [panel for panel in _panels(document) if panel["rows"]]
+    panels = [panel for panel in _panels(document, ":\n") if panel["rows"]]
     if panels:
         drawn["matching"] = plots.dense_matching(panels)
     if document["heat"]:
@@ -45,16 +45,19 @@ def _figures(document: dict[str, Any]) -> dict[str, Figure]:
     return drawn
 
 
-def _titled(document: dict[str, Any], data: str, task: str) -> str:
+def _titled(document: dict[str, Any], data: str, task: str, between: str = ": ") -> str:
     """The task, and the data set where there are several."""
     label = task_label(document, data, task)
-    return label if len(document["data"]) == 1 else f"{document['data'][data]['name']}: {label}"
+    return label if len(document["data"]) == 1 else f"{document['data'][data]['name']}{between}{label}"
 
 
 def _relation_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     found = {(row["data"], row["task"], row["metrics"]): row["relation"] for row in document["relations"]}
     return [
-        {"label": _titled(document, data, task), **{kind: found.get((data, task, kind)) for kind in KINDS}}
+        {
+            "label": _titled(document, data, task, ":\n"),
+            **{kind: found.get((data, task, kind)) for kind in KINDS},
+        }
         for data in sets(document)
         for task in tasks(document)
         if any((data, task, kind) in found for kind in KINDS)
@@ -85,28 +88,44 @@ def _relation(document: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any
     ends = one["intervals"]
 
     def cell(name: str, digits: int = 2) -> dict[str, str]:
-        return _format.cell({"value": one.get(name), "interval": ends.get(name)}, digits)
+        interval = ends.get(name)
+        rounded = None if interval is None else [round(end, digits) for end in interval]
+        return _format.cell({"value": _rounded(one.get(name), digits), "interval": rounded}, digits)
 
     turned = cell("direction", 0)
     if turned["value"] != _format.DASH:
         turned["value"] += "°"
     plain = ("adjusted_r2", "rho_spearman", "partial_align", "partial_uniform", "r_between")
     return shown | {
-        "num": f"{_format.count(one['num'])} of {_format.count(one['num_groups'])}",
+        "num": f"{_format.count(one['num'])} / {_format.count(one['num_groups'])}",
         "multiple_r": cell("multiple_r"),
         "rho": cell("rho"),
         "direction": turned,
         "p_value": "< 0.001" if one["p_value"] < 0.001 else _format.number(one["p_value"], 3),
-        "warnings": [str(text) for text in one["warnings"]],
-        **{name: _format.number(one.get(name), 2) for name in plain},
+        **{name: _format.number(_rounded(one.get(name), 2), 2) for name in plain},
     }
+
+
+def _warnings(document: dict[str, Any]) -> list[dict[str, str]]:
+    """What relations warn of, each text once with the rows it belongs to."""
+    rows: dict[str, list[str]] = {}
+    for row in document["relations"]:
+        for text in (row["relation"] or {}).get("warnings", ()):
+            numbers = KINDS.get(row["metrics"], row["metrics"])
+            rows.setdefault(str(text), []).append(f"{_titled(document, row['data'], row['task'])}, {numbers}")
+    return [{"text": text, "rows": "; ".join(where)} for text, where in rows.items()]
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    """Correlations near 0 are 0.00, not a power of ten."""
+    return round(value, digits) if isinstance(value, float) else value
 
 
 def _rule(row: Mapping[str, Any]) -> str:
     return RULES.get(row["matching"], row["matching"])
 
 
-def _panels(document: dict[str, Any]) -> list[dict[str, Any]]:
+def _panels(document: dict[str, Any], between: str = ": ") -> list[dict[str, Any]]:
     """What each rule of matching gives, one panel for each data set and task."""
     order = list(RULES)
     panels = []
@@ -118,7 +137,7 @@ def _panels(document: dict[str, Any]) -> list[dict[str, Any]]:
             )
             panels.append(
                 {
-                    "title": _titled(document, data, task),
+                    "title": _titled(document, data, task, between),
                     "score": task_score(document, data, task),
                     "rows": [{**row, "label": _rule(row).split(":")[0]} for row in chosen],
                     "without": _without(document, data, task),
@@ -237,6 +256,7 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
         "num_failed": sum(trial["status"] == "failed" for trial in trials),
         "findings": [{**row, "look": _VERDICTS.get(row["verdict"], "open")} for row in document["findings"]],
         "relations": _relations(document),
+        "warnings": _warnings(document),
         "correlations": _correlations(document),
         "matchings": _matchings(document),
         "measures": list(METRICS.values()),

@@ -70,6 +70,10 @@ def _study(name: str) -> ModuleType:
         from spherometer.study import _density_work
 
         return _density_work
+    if name == "dense":
+        from spherometer.study import _dense_work
+
+        return _dense_work
     from spherometer.study import _digits_work
 
     return _digits_work

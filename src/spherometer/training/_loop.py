@@ -19,7 +19,7 @@ from spherometer.training._feed import Feed
 from spherometer.training._interrupt import Interruption
 from spherometer.training._learner import Learner, LossNotFinite, Outcome
 from spherometer.training._machine import Machine
-from spherometer.training._methods import Direct
+from spherometer.training._methods import Direct, Method
 from spherometer.training._recipe import Recipe, RunRecipe
 from spherometer.training._schedule import rate
 
@@ -208,13 +208,25 @@ def train(
         InputError: fewer than two samples, so that there is no batch.
     """
     check_enough(views)
-    first = next(iter(encoder.parameters()), None)
+    return train_method(Direct(encoder, loss, parameters), views, recipe, after_step=after_step)
+
+
+def train_method(
+    method: Method,
+    views: PairedViews,
+    recipe: Recipe,
+    *,
+    after_step: Callable[[int], None] | None = None,
+) -> TrainingLog:
+    """As :func:`train`, for a method at hand, such as one that compares cells: it brings its own loss."""
+    check_enough(views)
+    first = next(iter(method.parameters()), None)
     machine = Machine("cpu" if first is None else first.device)
-    learner = Learner(Direct(encoder, loss, parameters), recipe, machine)
+    learner = Learner(method, recipe, machine)
     clock = Clock(len(views), recipe.run)
     losses: list[float] = []
     total = 0.0
-    encoder.train()
+    method.train()
     try:
         for step in steps(learner, views, recipe, clock):
             total += step.outcome.loss

@@ -97,13 +97,18 @@ def _relation(document: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any
         turned["value"] += "°"
     plain = ("adjusted_r2", "rho_spearman", "partial_align", "partial_uniform", "r_between")
     return shown | {
-        "num": f"{_format.count(one['num'])} / {_format.count(one['num_groups'])}",
+        "num": _counted(one["num"], one["num_groups"]),
         "multiple_r": cell("multiple_r"),
         "rho": cell("rho"),
         "direction": turned,
         "p_value": "< 0.001" if one["p_value"] < 0.001 else _format.number(one["p_value"], 3),
         **{name: _format.number(_rounded(one.get(name), 2), 2) for name in plain},
     }
+
+
+def _counted(num: int, num_groups: int) -> str:
+    words = f"{_format.count(num)} encoders"
+    return words if num == num_groups else f"{words} of {_format.count(num_groups)} settings"
 
 
 def _warnings(document: dict[str, Any]) -> list[dict[str, str]]:

@@ -406,7 +406,7 @@ class TestBadInput:
         [
             (
                 ["digits", "--data", "mnist"],
-                "study: --data must be left out, because only local-density has a choice of data. "
+                "study: --data must be left out, because only local-density and dense have a choice of data. "
                 "Got 'mnist' with 'digits'. Run: spherometer study digits.",
             ),
             (

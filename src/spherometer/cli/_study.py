@@ -13,20 +13,21 @@ import typer
 from spherometer.cli._progress import Progress
 from spherometer.errors import InputError
 
-STUDIES = ("digits", "text", "diabetes", "brain", "local-density")
+STUDIES = ("digits", "text", "diabetes", "brain", "local-density", "dense")
 _DATA = ("digits", "mnist", "fashion-mnist")
+_SCENES = ("multi", "single", "multi,single", "single,multi")
 
 
 def study(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The study: digits, text, diabetes, brain or local-density.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The study: " + ", ".join(STUDIES) + ".")],
     metadata: Annotated[
         str | None, typer.Option(metavar="KIND", help="Of digits: proxy or angle, a study of meta-data.")
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="SET", help="Of local-density: digits, mnist, fashion-mnist [default: digits]."),
+        typer.Option(
+            metavar="SET", help="Of local-density: digits, mnist, fashion-mnist; of dense: multi,single."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Directory of report, results and encoders [default: runs/NAME].")
@@ -37,7 +38,8 @@ def study(
     seeds: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Repeat every configuration so many times [default: 1; of meta-data 5, of density 3]."
+            min=1,
+            help="Repeat configurations so many times [default: 1; meta-data 5, local-density, dense 3].",
         ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes at a time [default: the cores].")] = None,
@@ -58,6 +60,8 @@ def study(
     (made volumes, no patients).
 
     local-density: are classes dense near by or as wholes, and what does a graph classifier make of it?
+
+    dense: encoders trained on cells of their maps or on whole images; --data multi,single for both scenes.
 
     A second run skips what is finished; Ctrl-C keeps it.
     """
@@ -104,12 +108,17 @@ def _chosen(name: str, metadata: str | None, data: str | None) -> tuple[Callable
             "study: --metadata must be 'proxy' or 'angle', because these are made for the digits. "
             f"Got {metadata[:80]!r}. Run: spherometer study digits --metadata angle."
         )
-    if data is not None and name != "local-density":
+    if data is not None and name not in ("local-density", "dense"):
         raise InputError(
-            "study: --data must be left out, because only local-density has a choice of data. "
+            "study: --data must be left out, because only local-density and dense have a choice of data. "
             f"Got {data[:80]!r} with {name[:80]!r}. Run: spherometer study {name}."
         )
-    if data is not None and data not in _DATA:
+    if data is not None and name == "dense" and data not in _SCENES:
+        raise InputError(
+            "study: --data must be 'multi', 'single' or 'multi,single', because these scenes are what the "
+            f"settings are made for. Got {data[:80]!r}. Run: spherometer study dense --data multi,single."
+        )
+    if data is not None and name == "local-density" and data not in _DATA:
         raise InputError(
             "study: --data must be 'digits', 'mnist' or 'fashion-mnist', because the settings are made for "
             f"these. Got {data[:80]!r}. Run: spherometer study local-density --data digits."
@@ -119,6 +128,8 @@ def _chosen(name: str, metadata: str | None, data: str | None) -> tuple[Callable
     if name == "local-density":
         label = name if data in (None, "digits") else f"{name}-{data}"
         return partial(studies.run_local_density, data=data or "digits"), label
+    if name == "dense":
+        return partial(studies.run_dense, data=data or "multi"), name
     if metadata is not None:
         return partial(studies.run_digits_metadata, metadata=metadata), f"digits-{metadata}"
     runs: dict[str, Callable[..., dict[str, Any]]] = {
@@ -132,7 +143,7 @@ def _chosen(name: str, metadata: str | None, data: str | None) -> tuple[Callable
 
 def _seeds(name: str, quick: bool) -> int:
     """Of a study of meta-data, if nobody says: its intervals are over seeds."""
-    if name == "local-density":
+    if name in ("local-density", "dense"):
         return 1 if quick else 3
     if not quick:
         return 5

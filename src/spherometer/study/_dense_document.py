@@ -1,0 +1,206 @@
+"""From results to the document of the study of dense representations; nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from spherometer._relation import performance_relation
+from spherometer._version import __version__
+from spherometer.errors import UndefinedError
+from spherometer.study._conditional_findings import over_seeds
+from spherometer.study._dense_data import CHANGES, Scenes, load_scenes
+from spherometer.study._dense_findings import CAVEATS, dense_findings
+from spherometer.study._dense_grid import ABLATION, DenseConfiguration, DenseProtocol, DenseTask
+from spherometer.study._dense_work import TASKS
+from spherometer.study._document import environment, finite
+
+SCHEMA = "spherometer.study/dense/1"
+KINDS = {"dense": ("dense_alignment", "dense_uniformity"), "instance": ("alignment", "uniformity")}
+Row = dict[str, Any]
+
+
+def dense_document(work: Sequence[DenseTask], results: Mapping[str, Any], *, quick: bool) -> Row:
+    """The study document."""
+    shared = work[0].protocol
+    names = list(dict.fromkeys(task.data for task in work))
+    trials = [_trial(task, results[task.key]) for task in work]
+    configurations = list(dict.fromkeys(task.configuration for task in work))
+    found: Row = {
+        "schema": SCHEMA,
+        "spherometer": __version__,
+        "study": "dense",
+        "quick": quick,
+        "seeds": sorted({task.seed for task in work}),
+        "environment": environment(),
+        "data": {name: _data(load_scenes(name, shared), shared) for name in names},
+        "protocol": _protocol(shared),
+        "configurations": [_configuration(each) for each in configurations],
+        "trials": trials,
+        "relations": [relation(trials, *cell) for cell in _cells(names)],
+        "matching": [row for name in names for task in TASKS for row in ablation(trials, name, task)],
+        "correlations": {name: {kind: _between(trials, name, kind) for kind in KINDS} for name in names},
+        "heat": [
+            picture | ({"name": f"{task.data}: {picture['name']}"} if len(names) > 1 else {})
+            for task in work
+            for picture in results[task.key]["heat"]
+        ][:4],
+        "caveats": list(CAVEATS),
+    }
+    found["findings"] = dense_findings(found)
+    cleaned: Row = finite(found)
+    return cleaned
+
+
+def _cells(names: Sequence[str]) -> list[tuple[str, str, str]]:
+    return [(name, task, kind) for name in names for task in TASKS for kind in KINDS]
+
+
+def _configuration(one: DenseConfiguration) -> Row:
+    return {"id": one.id, "name": one.name} | asdict(one)
+
+
+def _trial(task: DenseTask, result: Mapping[str, Any]) -> Row:
+    return {
+        "configuration": task.configuration.id,
+        "data": task.data,
+        "seed": task.seed,
+        "key": task.key,
+        "status": "finished" if result["message"] is None else "failed",
+        "message": result["message"],
+        "metrics": result["metrics"],
+        "tasks": result["tasks"],
+        "losses": result["losses"],
+    }
+
+
+def comparable(trials: Sequence[Row], data: str, task: str, kind: str) -> list[Row]:
+    """Trials of a data set that have the task and both numbers."""
+    return [
+        trial
+        for trial in trials
+        if trial["data"] == data
+        and trial["tasks"].get(task)
+        and all(trial["metrics"].get(name) for name in KINDS[kind])
+    ]
+
+
+def _columns(trials: Sequence[Row], kind: str) -> list[list[float]]:
+    return [[float(trial["metrics"][name]["value"]) for trial in trials] for name in KINDS[kind]]
+
+
+def relation(trials: Sequence[Row], data: str, task: str, kind: str) -> Row:
+    """How both numbers go with the task over all encoders that have them, or why that cannot be said."""
+    chosen = comparable(trials, data, task, kind)
+    row: Row = {"data": data, "task": task, "metrics": kind, "num": len(chosen)}
+    try:
+        found = performance_relation(
+            *_columns(chosen, kind),
+            [float(trial["tasks"][task]["value"]) for trial in chosen],
+            groups=[trial["configuration"] for trial in chosen],
+        )
+    except UndefinedError as error:
+        return row | {"relation": None, "message": str(error)}
+    return row | {"relation": found.to_dict(), "message": None}
+
+
+def _between(trials: Sequence[Row], data: str, kind: str) -> float | None:
+    """Correlation of alignment with uniformity over encoders; None where one of them does not vary."""
+    chosen = comparable(trials, data, TASKS[0], kind)
+    columns = _columns(chosen, kind)
+    if len(chosen) < 3 or any(np.ptp(column) == 0 for column in columns):
+        return None
+    return float(np.corrcoef(*columns)[0, 1])
+
+
+def ablation(trials: Sequence[Row], data: str, task: str) -> list[Row]:
+    """Mean over seeds of each arm that differs in nothing but its partners, best first."""
+    rows = []
+    for rule, configuration in ABLATION.items():
+        chosen = [
+            trial
+            for trial in trials
+            if trial["data"] == data
+            and trial["configuration"] == configuration.id
+            and trial["tasks"].get(task)
+        ]
+        if not chosen:
+            continue
+        values = [float(t["tasks"][task]["value"]) for t in sorted(chosen, key=lambda t: int(t["seed"]))]
+        found = over_seeds(values)
+        rows.append(
+            {
+                "data": data,
+                "matching": rule,
+                "task": task,
+                "value": found["value"],
+                "interval": found["interval"],
+                "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                "seeds": values,
+            }
+        )
+    return sorted(rows, key=lambda row: -row["value"])
+
+
+def _data(scenes: Scenes, shared: DenseProtocol) -> Row:
+    """What the scenes are, and what the tasks give without looking at them."""
+    fitted, tested = scenes.fitted, scenes.tested
+    counts = torch.bincount(tested.masks.flatten(), minlength=scenes.num_classes).double()
+    usual = int(torch.bincount(fitted.masks.flatten()).argmax())
+    present = int((counts > 0).sum())
+    if scenes.score == "accuracy":
+        most = int(torch.bincount(fitted.labels).argmax())
+        classified = float((tested.labels == most).double().mean())
+    else:
+        shares = tested.shown.double().mean(dim=0)
+        classified = float(shares[shares > 0].mean())
+    return {
+        "name": "Several digits" if scenes.name == "multi" else "One digit",
+        "source": scenes.train.source,
+        "num_train": shared.num_train,
+        "num_held_out": shared.num_held_out,
+        "num_test": shared.num_test,
+        "num_fitted": shared.num_fitted,
+        "size": shared.size,
+        "grid": list(shared.grid),
+        "num_classes": scenes.num_classes,
+        "classification": scenes.score,
+        "chance": {
+            "segmentation": float(counts[usual] / counts.sum()) / max(present, 1),
+            "classification": classified,
+        },
+    }
+
+
+def _protocol(shared: DenseProtocol) -> Row:
+    recipe = asdict(shared.recipe)
+    recipe.pop("seed")
+    changed = {k: v for k, v in CHANGES.settings().items() if v not in (None, 0.0, (0.0, 0.0, 0.0, 0.0))}
+    return recipe | {
+        "schedule": f"linear warm-up over {recipe['warmup']:.0%} of the steps, then a cosine to 0",
+        "views": "random crops, contrast and brightness: "
+        + ", ".join(f"{k} {v}" for k, v in changed.items() if k in ("scale", "ratio", "jitter")),
+        "encoder": f"four convolutions from {shared.width} channels, maxima of 2 x 2 between them; a linear "
+        "head for the image, two 1 x 1 convolutions for the cells",
+        "dim": shared.dim,
+        "loss": "(1 - weight of cells) times the loss of images + weight of cells times that of cells; "
+        "negatives of a cell are the mean cells of the other images of the batch",
+        "measured": f"{shared.num_held_out} scenes with digits that no training scene shows, two views of "
+        "each. Cells are matched by where they lie, whatever the encoder was trained with; uniformity: pairs "
+        f"of cells of different scenes, at most {shared.num_cells} cells. The projected cells and the "
+        "output of the image are measured, each only where it was trained",
+        "segmentation": "multinomial logistic regression on the cells of the map under both heads (a 1 x 1 "
+        "convolution), logits interpolated to the pixels; mean IoU over the classes and the background",
+        "classification": "logistic regression on the mean of the same map: accuracy with one digit, mean "
+        "average precision over the digits with several",
+        "raw_pixels": "patches of 8 x 8 pixels as cells; the scene in 14 x 14 pixels as a whole",
+        "chosen": "nothing: penalties and steps are fixed, test scenes only score",
+        "relations": "bootstrap and permutations of configurations, not of encoders",
+        "strength": shared.strength,
+        "upsample": shared.upsample,
+        "version": shared.version,
+    }

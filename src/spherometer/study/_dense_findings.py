@@ -52,7 +52,7 @@ def dense_findings(document: Mapping[str, Any]) -> list[dict[str, str]]:
         found += [_stronger(document, data, where, task) for task in _ABOUT_TASK]
         found += [_lower_left(document, data, where, task) for task in _ABOUT_TASK]
         found.append(_opposed(document, data, where))
-    return [each for each in found if each is not None]
+    return found
 
 
 def _row(document: Mapping[str, Any], data: str, arm: str, task: str) -> Row | None:
@@ -81,22 +81,22 @@ def _arms(
     )
 
 
-def _related(document: Mapping[str, Any], data: str, task: str, kind: str) -> Row | None:
+def _related(document: Mapping[str, Any], data: str, task: str, kind: str) -> tuple[Row | None, str]:
+    """The relation, or why there is none."""
     for row in document["relations"]:
         if (row["data"], row["task"], row["metrics"]) == (data, task, kind):
-            found: Row | None = row["relation"]
-            return found
-    return None
+            return row["relation"], row["message"] or ""
+    return None, "It was not computed."
 
 
-def _stronger(document: Mapping[str, Any], data: str, where: str, task: str) -> dict[str, str] | None:
+def _stronger(document: Mapping[str, Any], data: str, where: str, task: str) -> dict[str, str]:
     """Do the numbers of cells foretell the task better than those of whole images?"""
     claim = (
         f"{where.capitalize()}: the numbers of cells go with {task} more closely than those of whole images."
     )
-    dense, whole = (_related(document, data, task, kind) for kind in ("dense", "instance"))
+    (dense, why), (whole, why_not) = (_related(document, data, task, kind) for kind in ("dense", "instance"))
     if dense is None or whole is None:
-        return make_finding(claim, "unclear", "Fewer than eight configurations have the numbers.")
+        return make_finding(claim, "unclear", why or why_not)
     ends = [each["intervals"]["multiple_r"] for each in (dense, whole)]
     verdict = "unclear"
     if ends[0][0] > ends[1][1] and dense["p_value"] < 0.05:
@@ -111,12 +111,12 @@ def _stronger(document: Mapping[str, Any], data: str, where: str, task: str) -> 
     return make_finding(claim, verdict, f"{said}. Intervals that overlap decide nothing.")
 
 
-def _lower_left(document: Mapping[str, Any], data: str, where: str, task: str) -> dict[str, str] | None:
+def _lower_left(document: Mapping[str, Any], data: str, where: str, task: str) -> dict[str, str]:
     """Are encoders better that are low in both numbers of cells?"""
     claim = f"{where.capitalize()}: encoders low in both numbers of cells are better at {task}."
-    found = _related(document, data, task, "dense")
+    found, why = _related(document, data, task, "dense")
     if found is None:
-        return make_finding(claim, "unclear", "Fewer than eight configurations have the numbers.")
+        return make_finding(claim, "unclear", why)
     low, high = found["intervals"]["rho"]
     verdict = judge(low, high)
     if verdict != "unclear" and found["p_value"] >= 0.05:
@@ -130,7 +130,7 @@ def _lower_left(document: Mapping[str, Any], data: str, where: str, task: str) -
     )  # fmt: skip
 
 
-def _opposed(document: Mapping[str, Any], data: str, where: str) -> dict[str, str] | None:
+def _opposed(document: Mapping[str, Any], data: str, where: str) -> dict[str, str]:
     """Are alignment and uniformity of cells two ends of one trade?"""
     claim = (
         f"{where.capitalize()}: alignment and uniformity of cells are strongly opposed over encoders "

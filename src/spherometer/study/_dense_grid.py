@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from spherometer.study._recipe import StudyRecipe
@@ -213,8 +213,3 @@ def tasks(data: Sequence[Data], quick: bool, seeds: int) -> list[DenseTask]:
         ]
         found += [DenseTask(chosen, name, 0, shared) for chosen in (*OTHERS, BASELINES[1])]
     return sorted(found, key=lambda task: (not task.configuration.trained, DATA.index(task.data)))
-
-
-def with_protocol(work: Sequence[DenseTask], **changes: Any) -> list[DenseTask]:
-    """The same tasks with other shared settings."""
-    return [replace(task, protocol=replace(task.protocol, **changes)) for task in work]

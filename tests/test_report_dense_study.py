@@ -328,6 +328,7 @@ def test_files(tmp_path: Path) -> None:
     assert float(rows[2]["dense_alignment_low"]) == trials[2]["metrics"]["dense_alignment"]["interval"][0]
     assert float(rows[2]["segmentation"]) == trials[2]["tasks"]["segmentation"]["value"]
     assert rows[3]["alignment"] == ""
+    assert rows[3]["pixel_accuracy"] == "0.8"
     assert (rows[2]["matching"], rows[2]["dense_weight"], rows[2]["loss"]) == (
         "index", "0.5", "dense_info_nce",
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -191,7 +192,7 @@ def dense_heat(examples: Sequence[Mapping[str, Any]]) -> Figure:
                 drawn = _heat(axes, cells, grey, top)
     grid[0, 0].set_title("Image", fontsize=10)
     for column, name in enumerate(names, 1):
-        grid[0, column].set_title(plain(name, 34), fontsize=10)
+        grid[0, column].set_title("\n".join(textwrap.wrap(plain(name), 24)), fontsize=10)
     if drawn is not None:
         bar = figure.colorbar(drawn, ax=list(grid.flat), aspect=30, pad=0.02)
         bar.set_label("Distance of a cell to its partner, squared")

@@ -127,7 +127,7 @@ def _rounded(value: Any, digits: int) -> Any:
 
 
 def _rule(row: Mapping[str, Any]) -> str:
-    return RULES.get(row["matching"], row["matching"])
+    return RULES.get(row["matching"], str(row["matching"]))
 
 
 def _panels(document: dict[str, Any], between: str = ": ") -> list[dict[str, Any]]:
@@ -350,7 +350,7 @@ def csv_table(document: dict[str, Any]) -> bytes:
     known = {each["id"]: each for each in document["configurations"]}
     settings = sorted({name for each in known.values() for name in each} - {"id"})
     named = tasks(document)
-    header = ["configuration", *settings, "data", "seed", "status", "message"]
+    header = ["configuration", *settings, "data", "seed", "status", "message", "pixel_accuracy"]
     for name in (*METRICS, *named):
         header += [name, f"{name}_low", f"{name}_high"]
     rows = []
@@ -358,6 +358,7 @@ def csv_table(document: dict[str, Any]) -> bytes:
         row = [trial["configuration"]]
         row += [_plain(known[trial["configuration"]].get(name)) for name in settings]
         row += [trial[name] for name in ("data", "seed", "status", "message")]
+        row.append((trial["tasks"].get("segmentation") or {}).get("pixel_accuracy"))
         for measured in [
             *(trial["metrics"].get(name) for name in METRICS),
             *(trial["tasks"].get(name) for name in named),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from spherometer import _checks
 from spherometer.errors import InputError
@@ -66,4 +66,4 @@ def checked_data(data: str | Sequence[str]) -> list[Data]:
             "these scenes are what the settings are made for",
             repr(wrong[0] if wrong else data)[:80], "Pass for instance data='multi,single'",
         )  # fmt: skip
-    return [cast(Data, name) for name in DATA if name in given]
+    return [name for name in DATA if name in given]

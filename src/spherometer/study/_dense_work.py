@@ -16,7 +16,7 @@ from torch import Tensor
 from spherometer._measure import measure
 from spherometer.metrics import dense_alignment_samples
 from spherometer.probes import LinearProbe, MultiLabelProbe, SegmentationProbe, wilson_interval
-from spherometer.study._dense_data import Probed, Scenes, load_scenes
+from spherometer.study._dense_data import Scenes, load_scenes
 from spherometer.study._dense_grid import ABLATION, Data, DenseProtocol, DenseTask
 from spherometer.study._dense_grid import task_from_dict as task_from_dict
 from spherometer.study._worker import Order
@@ -83,11 +83,12 @@ def measured(encoder: DenseEncoder, task: DenseTask, scenes: Scenes, device: str
     return found
 
 
-def probed(maps: tuple[Tensor, Tensor], rows: tuple[Tensor, Tensor], scenes: Scenes, strength: float,
-           upsample: int) -> dict[str, Any]:  # fmt: skip
+def probed(
+    maps: tuple[Tensor, Tensor], rows: tuple[Tensor, Tensor], scenes: Scenes, shared: DenseProtocol
+) -> dict[str, Any]:
     """Scores of linear probes on maps [N, C, h, w] and on rows [N, D] of the scenes as wholes."""
     fitted, tested = scenes.fitted, scenes.tested
-    probe = SegmentationProbe(strength, upsample=upsample).fit(maps[0], fitted.masks)
+    probe = SegmentationProbe(shared.strength, upsample=shared.upsample).fit(maps[0], fitted.masks)
     scores = probe.evaluate(maps[1], tested.masks)
     names = scenes.train.of.class_names
     return {
@@ -99,13 +100,12 @@ def probed(maps: tuple[Tensor, Tensor], rows: tuple[Tensor, Tensor], scenes: Sce
             },
             "converged": probe.converged,
         },
-        "classification": _classified(rows, fitted, tested, scenes, strength),
+        "classification": _classified(rows, scenes, shared.strength),
     }
 
 
-def _classified(
-    rows: tuple[Tensor, Tensor], fitted: Probed, tested: Probed, scenes: Scenes, strength: float
-) -> dict[str, Any]:
+def _classified(rows: tuple[Tensor, Tensor], scenes: Scenes, strength: float) -> dict[str, Any]:
+    fitted, tested = scenes.fitted, scenes.tested
     num = len(tested.labels)
     if scenes.score == "accuracy":
         value = LinearProbe(strength).fit(rows[0], fitted.labels).score(rows[1], tested.labels)
@@ -164,12 +164,11 @@ def run_encoder(task: DenseTask, parts: Parts, out: Path) -> dict[str, Any]:
     """Train (if there is something to train), measure, probe, and keep the encoder."""
     chosen, shared, scenes = task.configuration, task.protocol, parts.scenes(task.data)
     both = scenes.fitted.images, scenes.tested.images
-    probes = {"strength": shared.strength, "upsample": shared.upsample}
     nothing: dict[str, Any] = {"metrics": dict.fromkeys(METRICS), "tasks": {}, "losses": [], "heat": []}
     nothing["message"] = None
     if chosen.loss == "raw":
         maps, rows = zip(*(_pixels(images) for images in both), strict=True)
-        return nothing | {"tasks": probed(maps, rows, scenes, **probes)}
+        return nothing | {"tasks": probed(maps, rows, scenes, shared)}
     encoder = start_encoder(task).to(parts.device)
     found = nothing
     if chosen.trained:
@@ -185,7 +184,7 @@ def run_encoder(task: DenseTask, parts: Parts, out: Path) -> dict[str, Any]:
         notes = {"name": task.name, "seed": task.seed}
         save_encoder(encoder, out / "encoders" / f"{task.key}.safetensors", notes=notes)
     maps, rows = zip(*(_features(encoder, images, parts.device) for images in both), strict=True)
-    return found | {"tasks": probed(maps, rows, scenes, **probes)}
+    return found | {"tasks": probed(maps, rows, scenes, shared)}
 
 
 def run_task(task: DenseTask, parts: Parts, out: Path) -> tuple[dict[str, Any], float]:

@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+import dense_document
 import spherometer as sm
 from spherometer import plots
 from spherometer.errors import InputError, UndefinedError
@@ -311,6 +312,21 @@ def test_little_can_be_said() -> None:
     nothing = render(document | empty | {"trials": [], "configurations": []})
     assert "0 small encoders were trained" in words(nothing)
     assert html5lib.parse(nothing, namespaceHTMLElements=False).findall(".//figure") == []
+
+
+@pytest.mark.usefixtures("without_figures")
+@pytest.mark.parametrize("sets", [("multi",), ("multi", "single")])
+def test_the_document_of_the_study_is_understood(sets: Any) -> None:
+    document = dense_document.made_up_document(sets)
+    page = render(json.loads(json.dumps(document, allow_nan=False, sort_keys=True)))
+    said = words(page)
+    for finding in document["findings"]:
+        assert finding["claim"] in said
+    assert len(rows_of(page, 0)) == 4 * len(sets)
+    geometric, *_ = rows_of(page, 1)
+    assert geometric[1].startswith("40.4 %[")
+    assert geometric[3] == "40.0, 40.4, 40.8"
+    assert "--seeds 3 --quick" in said
 
 
 def test_files(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spherometer.plots._style import BLUE, FAINT, GREEN, INK, MUTED, ORANGE, new_figure, plain, styled
 
@@ -146,6 +146,7 @@ def dense_matching(panels: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xlabel("→ better")
         axes.set_yticks(range(len(rows)), [plain(row["label"], 30) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.margins(x=0.08)
         axes.grid(axis="y", visible=False)

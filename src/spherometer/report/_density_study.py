@@ -209,7 +209,9 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
         "architectures": [(kind, _KINDS.get(kind, kind)) for kind in _architectures(document)],
         "methods": sorted({panel["method"] for panel in document["panels"]}),
         "toys": document["toys"],
-        "protocol": [(name.replace("_", " ").capitalize(), _text(value)) for name, value in protocol.items()],
+        "protocol": [
+            (name.replace("_", " ").capitalize(), _text(value)) for name, value in sorted(protocol.items())
+        ],
         "environment": sorted(document["environment"].items()),
         "command": " ".join(words),
     }

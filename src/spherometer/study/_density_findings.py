@@ -67,6 +67,12 @@ class Story:
         return over_seeds(change(a) - change(b) for a, b in zip(one, two, strict=True))
 
 
+def _short(name: str) -> str:
+    """The objective alone, as it stands within a sentence."""
+    objective = name.split(",")[0].split(" (")[0]
+    return objective[:1].lower() + objective[1:]
+
+
 def verdict_above(pair: Row | None, bound: float = 0.0) -> str:
     """Whether a difference lies above ``bound``."""
     if pair is None or pair["interval"] is None:
@@ -147,7 +153,7 @@ def _compared(
         return None, story.unfinished(*arms)
     means = [story.mean(arm, path) for arm in arms]
     return pair, (
-        f"{story.name(arms[0])} {means[0]:.3f}, {story.name(arms[1]).split(',')[0].lower()} {means[1]:.3f}, "
+        f"{story.name(arms[0])} {means[0]:.3f}, {_short(story.name(arms[1]))} {means[1]:.3f}, "
         f"difference {spread(pair, _signed)}"
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from spherometer.study._dense_grid import Data, DenseProtocol
 
 # crops as in the papers' presets; digits are not mirrored (that makes other signs), and there is no colour
 CHANGES = Augmentation("scenes", scale=(0.3, 1.0), jitter=(0.4, 0.4, 0.0, 0.0))
-PARTS = ("train", "validation", "test")
+PARTS: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,10 @@ class Probed:
 def load_scenes(name: Data, shared: DenseProtocol) -> Scenes:
     """The scenes of a protocol: a function of its numbers alone."""
     numbers = {"train": shared.num_train, "validation": shared.num_held_out, "test": shared.num_test}
-    made = [
+    train, validation, test = (
         SegmentedPart(
             make_scenes(num=numbers[part], size=shared.size, objects=name, part=part, seed=shared.scenes_seed)
         )
         for part in PARTS
-    ]
-    return Scenes(name, *made, num_fitted=min(shared.num_fitted, shared.num_train))
+    )
+    return Scenes(name, train, validation, test, num_fitted=min(shared.num_fitted, shared.num_train))

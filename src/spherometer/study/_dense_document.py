@@ -97,9 +97,11 @@ def relation(trials: Sequence[Row], data: str, task: str, kind: str) -> Row:
     """How both numbers go with the task over all encoders that have them, or why that cannot be said."""
     chosen = comparable(trials, data, task, kind)
     row: Row = {"data": data, "task": task, "metrics": kind, "num": len(chosen)}
+    align, uniform = _columns(chosen, kind)
     try:
         found = performance_relation(
-            *_columns(chosen, kind),
+            align,
+            uniform,
             [float(trial["tasks"][task]["value"]) for trial in chosen],
             groups=[trial["configuration"] for trial in chosen],
         )
@@ -114,7 +116,7 @@ def _between(trials: Sequence[Row], data: str, kind: str) -> float | None:
     columns = _columns(chosen, kind)
     if len(chosen) < 3 or any(np.ptp(column) == 0 for column in columns):
         return None
-    return float(np.corrcoef(*columns)[0, 1])
+    return float(np.corrcoef(np.array(columns))[0, 1])
 
 
 def ablation(trials: Sequence[Row], data: str, task: str) -> list[Row]:
@@ -198,7 +200,8 @@ def _protocol(shared: DenseProtocol) -> Row:
         "classification": "logistic regression on the mean of the same map: accuracy with one digit, mean "
         "average precision over the digits with several",
         "raw_pixels": "patches of 8 x 8 pixels as cells; the scene in 14 x 14 pixels as a whole",
-        "chosen": "nothing: penalties and steps are fixed, test scenes only score",
+        "chosen": "no arm and no penalty; pooling by maxima and the probe's doubling of maps were settled "
+        "after early runs that were scored on test scenes",
         "relations": "bootstrap and permutations of configurations, not of encoders",
         "strength": shared.strength,
         "upsample": shared.upsample,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from spherometer.plots._style import (
     BLUE,
@@ -27,6 +28,7 @@ Entry = Mapping[str, Any]
 _TRAINED = {"supervised": (BLUE, "o"), "contrastive": (RED, "s"), "align_uniform": (GREEN, "^")}
 _TRAINED["bad"] = (ORANGE, "v")
 _LEVEL: dict[str, tuple[str, Any]] = {"untrained": (INK, (0, (5, 2))), "raw": (MUTED, (0, (1, 1.5)))}
+_TOP = 1.02  # accuracies and purities end at 1, whatever an interval over few seeds says
 _DENSE_ENOUGH = 0.05  # an axis of relative local density shows at least so much around its lines
 
 
@@ -48,15 +50,19 @@ def density_curves(document: Mapping[str, Any], architecture: str | None) -> Fig
     for axes, (title, find) in zip(every.flat, _panels(document), strict=True):
         for arm, color, marker, line in arms:
             _along(axes, document["curves"].get(arm["id"], []), find, color, marker, line)
+        _around_lines(axes)
         axes.set_title(title)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     every[1, 0].set_yscale("log")
     every[1, 0].yaxis.set_major_formatter("{x:g}")
+    every[1, 0].yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    every[1, 0].yaxis.set_minor_formatter("")
+    every[1, 1].set_ylim(top=min(every[1, 1].get_ylim()[1], _TOP))
     for axes in (every[1, 1], *every[2]):
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     lows, highs = zip(*(axes.get_ylim() for axes in every[2]), strict=True)
     for axes in every[2]:
-        axes.set_ylim(min(lows), max(highs))
+        axes.set_ylim(min(lows), min(max(highs), _TOP))
         axes.set_xlabel("epoch")
     _names(figure, arms)
     return figure
@@ -125,6 +131,19 @@ def _banded(
         axes.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0, zorder=2)
 
 
+def _around_lines(axes: Axes) -> None:
+    """Axes that show every line with a margin; bands over few seeds, which may be far wider, are cut."""
+    values = [float(value) for line in axes.lines for value in np.asarray(line.get_ydata(), dtype=float)]
+    if not values:
+        return
+    low, high = min(values), max(values)
+    margin = 0.25 * (high - low) or 0.1 * abs(high) or 0.1
+    bottom = low - margin
+    if low > 0 >= bottom:
+        bottom = 0.5 * low  # also for a logarithmic axis
+    axes.set_ylim(bottom, high + margin)
+
+
 def _names(figure: Figure, arms: Sequence[tuple[Any, str, str, Any]]) -> None:
     handles = [
         Line2D([], [], color=color, marker=marker, linestyle=line, label=plain(arm["name"]))
@@ -157,6 +176,7 @@ def density_scales(document: Mapping[str, Any], architecture: str | None) -> Fig
             there = [each for each in scale if final and final[part].get(f"{each:g}") is not None]
             if final and there:
                 _banded(axes, there, [final[part][f"{each:g}"] for each in there], color, marker, line)
+        _around_lines(axes)
         axes.set_xscale("log")
         axes.set_xticks(scale, [f"{each:g}" for each in scale])
         axes.minorticks_off()
@@ -166,13 +186,14 @@ def density_scales(document: Mapping[str, Any], architecture: str | None) -> Fig
     right.set_title("Neighbor purity")
     right.set_xlabel("neighbours: many  →  the nearest")
     right.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    right.set_ylim(top=_TOP)
     ceiling = 1 - 1 / document["data"]["num_classes"]
     left.axhline(ceiling, color=MUTED, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
     left.annotate(
         "ceiling of balanced classes", (0.02, ceiling), xycoords=("axes fraction", "data"), xytext=(0, 3),
         textcoords="offset points", fontsize=8, color=MUTED,
     )  # fmt: skip
-    left.set_ylim(min(0.0, left.get_ylim()[0]), ceiling + _DENSE_ENOUGH)
+    left.set_ylim(left.get_ylim()[0], ceiling + _DENSE_ENOUGH)
     _names(figure, arms)
     return figure
 

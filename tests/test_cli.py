@@ -219,8 +219,8 @@ def test_checks_that_hold_give_0() -> None:
         ),
         (
             ["study", "digitz"],
-            "study: NAME must be 'digits', 'text', 'diabetes', 'brain' or 'local-density', because these are "
-            "the studies there are. Got 'digitz'. Run: spherometer study digits.",
+            "study: NAME must be 'digits', 'text', 'diabetes', 'brain', 'local-density' or 'dense', because "
+            "these are the studies there are. Got 'digitz'. Run: spherometer study digits.",
         ),
     ],
 )

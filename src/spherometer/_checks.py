@@ -108,6 +108,13 @@ def _check_matrix(function: str, name: str, rows: Tensor) -> None:
         )
 
 
+def as_matrix(function: str, name: str, value: Any) -> tuple[Tensor, bool]:
+    """Check kind, dtype and shape [N, D] of one argument, without looking at its values; True for NumPy."""
+    tensor, is_numpy = _as_tensor(function, name, value)
+    _check_matrix(function, name, tensor)
+    return tensor, is_numpy
+
+
 def enough_rows(function: str, name: str, num: int, min_rows: int, note: str = "") -> None:
     """Check the number of rows; ``note`` goes behind the number in the message."""
     if num < min_rows:

@@ -94,7 +94,7 @@ def test_frozen_and_copied():
 def test_equality():
     assert small() == small()
     other = small().to_dict()
-    other["measurements"]["rankme"]["value"] = 118.6
+    other["metrics"]["rankme"]["value"] = 118.6
     assert Evaluation.from_dict(other) != small()
     assert small() != "evaluation"
 
@@ -108,9 +108,9 @@ def test_json_round_trip(tmp_path):
     assert again.to_json() == text
     assert Evaluation.from_json((tmp_path / "e.json").read_bytes()) == e
     document = json.loads(text)
-    assert document["schema"] == "spherometer.evaluation/1"
+    assert document["schema"] == "spherometer.evaluation/2"
     assert document["spherometer"] == sm.__version__
-    assert document["measurements"]["uniformity"] == {
+    assert document["metrics"]["uniformity"] == {
         "value": -3.9375,
         "interval": [-3.95, -3.925],
         "baseline": {"uniform law": -3.93753, "one point": 0.0},
@@ -143,21 +143,21 @@ def changed(path, value):
     return json.dumps(document)
 
 
-UNIFORMITY = ("measurements", "uniformity")
+UNIFORMITY = ("metrics", "uniformity")
 BAD_DOCUMENTS = [
     ("", "be strict JSON", "JSONDecodeError (Expecting value: line 1 column 1 (char 0))"),
     ('{"a": NaN}', "be strict JSON", "ValueError (NaN is not JSON)"),
     ('{"a": 1e999}', "be strict JSON", "ValueError (1e999 is too large)"),
     ("[" * 100_000, "be strict JSON", None),
     (b"\xff\xfe", "be strict JSON", None),
-    ("[]", "be an object whose schema is 'spherometer.evaluation/1'", "'list'"),
-    ('{"schema": "x"}', "be an object whose schema is 'spherometer.evaluation/1'", "'x'"),
+    ("[]", "be an object whose schema is 'spherometer.evaluation/2'", "'list'"),
+    ('{"schema": "x"}', "be an object whose schema is 'spherometer.evaluation/2'", "'x'"),
     (changed(("notes",), "x"), "hold a list of strings 'notes'", "'x'"),
-    (changed(("measurements",), []), "hold an object 'measurements'", "[]"),
+    (changed(("metrics",), []), "hold an object 'metrics'", "[]"),
     (changed(("spherometer",), 1), "hold a string 'spherometer' (the version)", "1"),
     (
         changed(("more",), 1),
-        "hold nothing but schema, spherometer, measurements, notes, bandwidth_curve and local_density",
+        "hold nothing but schema, spherometer, metrics, notes, bandwidth_curve and local_density",
         "['more']",
     ),
     (changed((*UNIFORMITY, "value"), None), "hold a usable 'value' in measurement 'uniformity'", "None"),
@@ -245,3 +245,12 @@ def test_every_public_loss_has_a_citation():
     for name in vars(sm.losses):
         if not name.startswith("_") and callable(getattr(sm.losses, name)):
             assert sm.citation(name).startswith("@"), name
+
+
+def test_a_file_of_the_first_schema_is_still_read():
+    new = small().to_dict()
+    old = {"measurements" if key == "metrics" else key: value for key, value in new.items()}
+    old["schema"] = "spherometer.evaluation/1"
+    assert Evaluation.from_dict(old) == small()
+    with pytest.raises(InputError, match="'metrics'"):
+        Evaluation.from_dict({**old, "schema": "spherometer.evaluation/2"})

@@ -21,7 +21,8 @@ from spherometer._density import LocalDensity
 from spherometer._version import __version__
 from spherometer.errors import InputError
 
-SCHEMA = "spherometer.evaluation/1"
+SCHEMA = "spherometer.evaluation/2"
+_FIRST_SCHEMA = "spherometer.evaluation/1"  # still read: "metrics" was called "measurements"
 Better = Literal["lower", "higher"]
 _KEYS = ("value", "interval", "baseline", "num", "settings", "better", "label")
 
@@ -159,7 +160,7 @@ class Evaluation(Mapping[str, Measurement]):
         found: dict[str, Any] = {
             "schema": SCHEMA,
             "spherometer": self.version,
-            "measurements": {name: measured.to_dict() for name, measured in self.items()},
+            "metrics": {name: measured.to_dict() for name, measured in self.items()},
             "notes": list(self.notes),
         }
         if self.bandwidth_curve is not None:
@@ -178,18 +179,19 @@ class Evaluation(Mapping[str, Measurement]):
     @classmethod
     def from_dict(cls, document: Any) -> Evaluation:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
+        if not isinstance(document, Mapping) or document.get("schema") not in (SCHEMA, _FIRST_SCHEMA):
             found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
             _bad(f"be an object whose schema is {SCHEMA!r}", repr(found)[:200])
-        measurements, notes = document.get("measurements"), document.get("notes")
+        key = "metrics" if document["schema"] == SCHEMA else "measurements"
+        measurements, notes = document.get(key), document.get("notes")
         if not isinstance(measurements, Mapping):
-            _bad("hold an object 'measurements'", repr(measurements)[:200])
+            _bad(f"hold an object {key!r}", repr(measurements)[:200])
         if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
             _bad("hold a list of strings 'notes'", repr(notes)[:200])
         version = document.get("spherometer")
         if not isinstance(version, str):
             _bad("hold a string 'spherometer' (the version)", repr(version)[:200])
-        known = ("schema", "spherometer", "measurements", "notes", "bandwidth_curve", "local_density")
+        known = ("schema", "spherometer", key, "notes", "bandwidth_curve", "local_density")
         extra = sorted(set(document) - set(known))
         if extra:
             _bad(f"hold nothing but {', '.join(known[:-1])} and {known[-1]}", str(extra)[:200])

@@ -106,7 +106,7 @@ def _reference(values: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any]:
-    measurements = evaluation["measurements"]
+    measurements = evaluation["metrics"]
     rows = []
     for key, one in measurements.items():
         known = _words.MEASURES.get(key)
@@ -137,13 +137,13 @@ def _comparison(pairs: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     """All evaluations side by side, one row for each measurement that any of them has."""
     labels: dict[str, tuple[str, str]] = {}
     for _, evaluation in pairs:
-        for key, one in evaluation["measurements"].items():
+        for key, one in evaluation["metrics"].items():
             labels.setdefault(key, (one["label"], _ARROWS.get(one["better"] or "", "")))
     rows = [
         {
             "label": label,
             "arrow": arrow,
-            "cells": [_format.cell(evaluation["measurements"].get(key), 4) for _, evaluation in pairs],
+            "cells": [_format.cell(evaluation["metrics"].get(key), 4) for _, evaluation in pairs],
         }
         for key, (label, arrow) in labels.items()
     ]

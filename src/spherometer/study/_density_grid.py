@@ -18,7 +18,7 @@ TRAINED: tuple[Objective, ...] = ("supervised", "contrastive", "align_uniform", 
 ARCHITECTURES: tuple[Architecture, ...] = ("conv", "vit")
 TEMPERATURES = (1.0, 0.5, 0.2, 0.1, 0.05)
 KS = (1, 10, 100)
-_PROTOCOL = 1  # raised whenever the same arm would give other numbers
+_PROTOCOL = 2  # raised whenever the same arm would give other numbers
 
 _OBJECTIVES = {
     "supervised": "Supervised",
@@ -134,7 +134,7 @@ def protocol(data: Data, quick: bool) -> DensityProtocol:
         return DensityProtocol(data, recipe, (2, 6), gcn_steps=100, panel_rows=200)
     if data == "digits":
         recipe = StudyRecipe(epochs=24, batch_size=64, learning_rate=5e-3)
-        return DensityProtocol(data, recipe, (2, 6, 12, 24))
+        return DensityProtocol(data, recipe, (2, 8, 24))
     if quick:
         recipe = StudyRecipe(epochs=2, batch_size=128, learning_rate=3e-3)
         return DensityProtocol(data, recipe, (1, 2), 1000, 300, gcn_steps=100, panel_rows=200)

@@ -9,6 +9,10 @@ from spherometer.pairs._dissimilar import conditional_row_sums as conditional_ro
 from spherometer.pairs._dissimilar import refuse_all_alike as refuse_all_alike
 from spherometer.pairs._energy import riesz_energy as riesz_energy
 from spherometer.pairs._energy import riesz_sum as riesz_sum
+from spherometer.pairs._estimate import Estimate as Estimate
+from spherometer.pairs._estimate import Plan as Plan
+from spherometer.pairs._estimate import estimate as estimate
+from spherometer.pairs._estimate import estimate_plan as estimate_plan
 from spherometer.pairs._gaussian import cross_gaussian_potential as cross_gaussian_potential
 from spherometer.pairs._gaussian import gaussian_potential as gaussian_potential
 from spherometer.pairs._logsumexp import masked_logsumexp as masked_logsumexp

@@ -13,10 +13,16 @@ LAYERS = {
     0: {"errors", "_checks", "rows", "_version"},
     1: {"sphere", "kernels", "_groups"},
     2: {"pairs", "correspondence"},
-    2.5: {"_curve", "_density"},  # a record that results carry
+    2.5: {
+        "_curve",
+        "_density",
+        "_group_tables",
+        "_portrait_record",
+        "_uniform_law",
+    },  # records and what they need
     3: {"metrics", "_results", "_citation"},
     4: {"losses", "_relation", "_selection", "_alarms", "_readings", "_conditional", "_dense"},
-    4.5: {"_bandwidth_curve", "_local_density"},  # a part of measure
+    4.5: {"_bandwidth_curve", "_local_density", "_portrait"},  # a part of measure
     5: {"_measure", "_compare", "_select", "_monitor"},
     6: {"stores", "probes", "plots"},
     6.5: {"data"},  # training sets may lie in the files that stores read

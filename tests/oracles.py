@@ -228,6 +228,47 @@ def participation_ratio(z):
     return math.fsum(values) ** 2 / math.fsum(values**2)
 
 
+def alpha_req(z, ranks=(1, 100)):
+    """Weighted least squares through the points (log k, log variance), by the normal equations."""
+    z = np.asarray(z, dtype=np.float64)
+    centred = [[float(value) - math.fsum(z[:, a]) / len(z) for a, value in enumerate(row)] for row in z]
+    values = [value**2 for value in _singular_values(centred)][: len(z) - 1]
+    first, last = ranks
+    points = [(math.log(k), math.log(v), 1 / k) for k, v in enumerate(values, 1) if first <= k <= last]
+    s, sx, sy, sxx, sxy = (
+        math.fsum(terms)
+        for terms in zip(*((w, w * x, w * y, w * x * x, w * x * y) for x, y, w in points), strict=True)
+    )
+    return -(s * sxy - sx * sy) / (s * sxx - sx * sx)
+
+
+def isoscore(z):
+    """The steps of the paper: normalised spectrum, isotropy defect, dimensions used, score."""
+    values = np.linalg.eigvalsh(covariance(z)).clip(min=0)
+    dim = len(values)
+    normalized = values * math.sqrt(dim) / math.sqrt(math.fsum(values**2))
+    defect = math.sqrt(math.fsum((normalized - 1) ** 2)) / math.sqrt(2 * (dim - math.sqrt(dim)))
+    used = (dim - defect**2 * (dim - math.sqrt(dim))) ** 2 / dim
+    return (used - 1) / (dim - 1)
+
+
+def lidar(views, delta=1e-4):
+    """Both covariances by loops over samples and views; the eigenvalues of S_w^-1 S_b."""
+    views = np.asarray(views, dtype=np.float64)
+    num, many, dim = views.shape
+    means = [[math.fsum(views[i, :, a]) / many for a in range(dim)] for i in range(num)]
+    mean = [math.fsum(row[a] for row in means) / num for a in range(dim)]
+    between, within = np.zeros((dim, dim)), delta * np.eye(dim)
+    for i in range(num):
+        apart = np.array(means[i]) - np.array(mean)
+        between += np.outer(apart, apart) / num
+        for view in views[i]:
+            within += np.outer(view - means[i], view - means[i]) / (num * many)
+    values = np.sort(np.linalg.eigvals(np.linalg.solve(within, between)).real)[::-1][: min(num, dim)]
+    values = values.clip(min=0)
+    return math.exp(_entropy([value / math.fsum(values) + 1e-7 for value in values]))
+
+
 def wasserstein_uniformity(z):
     """2-Wasserstein distance of N(mean, covariance) of unit rows to N(0, I / D), with mean and trace kept."""
     z = unit(z)

@@ -38,6 +38,9 @@ class Metric:
         "z must have rows that differ, because without variance there are no components to count. "
         "Got identical rows."
     )
+    min_dim: int = 1  # fewer dimensions are refused
+    sees_small_directions: bool = False  # logarithms of variances: what is nearly flat decides
+    counts_dimensions: bool = False  # empty coordinates change it
     distinct_rows: bool = False  # rows in the same place are refused
     spread_classes: bool = False  # a class whose rows differ is needed
     has_t: bool = False
@@ -151,6 +154,7 @@ METRICS = [
         "normalized_uniformity",
         sm.normalized_uniformity,
         oracles.normalized_uniformity,
+        counts_dimensions=True,
         differentiable=True,
         **{**_uniformity, "high": 1 + 1e-9},
     ),
@@ -206,12 +210,34 @@ METRICS = [
         **_spectrum,
     ),
     Metric(
+        "alpha_req",
+        metrics_room.alpha_req,
+        oracles.alpha_req,
+        min_rows=3,
+        min_dim=2,
+        sees_small_directions=True,
+        constant_defined=False,
+        **{**_spectrum, "low": 0},
+    ),
+    Metric(
+        "isoscore",
+        metrics_room.isoscore,
+        oracles.isoscore,
+        min_rows=2,
+        min_dim=2,
+        counts_dimensions=True,
+        constant_defined=False,
+        high=1,
+        **{**_spectrum, "low": 0},
+    ),
+    Metric(
         "wasserstein_uniformity",
         sm.wasserstein_uniformity,
         oracles.wasserstein_uniformity,
         min_rows=2,
         low=0,
         high=np.sqrt(2) + 1e-9,
+        counts_dimensions=True,
         tolerance=(1e-6, 1e-8),
     ),
     Metric(
@@ -288,6 +314,7 @@ DENSE_METRICS = {  # of maps, not of rows: what they promise is tested in test_d
     "dense_uniformity",
     "dense_uniformity_samples",
 }
+VIEW_METRICS = {"lidar"}  # of [N, V, D] views: what it promises is tested in test_spectrum_more.py
 DENSE_LOSSES = {"DenseAlignUniformLoss", "DenseInfoNCELoss"}  # of maps: see test_losses_dense.py
 CLOSED_FORMS = {"expected_uniformity", "minimum_uniformity"}  # functions of numbers, not of features
 

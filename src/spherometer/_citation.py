@@ -38,6 +38,26 @@ _ROY = """@inproceedings{roy2007effective,
   pages     = {606--610},
   year      = {2007}
 }"""
+_ALPHA_REQ = """@inproceedings{agrawal2022alphareq,
+  title     = {{$\\alpha$-ReQ}: Assessing Representation Quality in Self-Supervised Learning
+               by measuring eigenspectrum decay},
+  author    = {Agrawal, Kumar K. and Mondal, Arnab Kumar and Ghosh, Arna and Richards, Blake},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2022}
+}"""
+_LIDAR = """@inproceedings{thilak2024lidar,
+  title     = {{LiDAR}: Sensing Linear Probing Performance in Joint Embedding {SSL} Architectures},
+  author    = {Thilak, Vimal and Huang, Chen and Saremi, Omid and Dinh, Laurent and Goh, Hanlin and
+               Nakkiran, Preetum and Susskind, Joshua M. and Littwin, Etai},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024}
+}"""
+_ISOSCORE = """@inproceedings{rudman2022isoscore,
+  title     = {{IsoScore}: Measuring the Uniformity of Embedding Space Utilization},
+  author    = {Rudman, William and Gillman, Nate and Rayne, Taylor and Eickhoff, Carsten},
+  booktitle = {Findings of the Association for Computational Linguistics: {ACL} 2022},
+  year      = {2022}
+}"""
 _GAO = """@article{gao2017theory,
   title   = {A theory of multineuronal dimensionality, dynamics and measurement},
   author  = {Gao, Peiran and Trautmann, Eric and Yu, Byron and
@@ -176,6 +196,9 @@ _SOURCES = {
     "rankme": _RANKME,
     "effective_rank": _ROY,
     "participation_ratio": _GAO,
+    "alpha_req": _ALPHA_REQ,
+    "isoscore": _ISOSCORE,
+    "lidar": _LIDAR,
     "wasserstein_uniformity": _FANG,
     "neighbor_purity": _OURS,
     "tolerance": _WANG_LIU,

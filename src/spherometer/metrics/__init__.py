@@ -11,6 +11,7 @@ from spherometer.metrics._dense_uniformity import dense_uniformity as dense_unif
 from spherometer.metrics._dense_uniformity import dense_uniformity_samples as dense_uniformity_samples
 from spherometer.metrics._energy import hyperspherical_energy as hyperspherical_energy
 from spherometer.metrics._hubness import hubness as hubness
+from spherometer.metrics._lidar import lidar as lidar
 from spherometer.metrics._local_density import graph_modularity as graph_modularity
 from spherometer.metrics._local_density import relative_local_density as relative_local_density
 from spherometer.metrics._neighbors import neighbor_purity as neighbor_purity
@@ -19,6 +20,8 @@ from spherometer.metrics._spectrum import effective_rank as effective_rank
 from spherometer.metrics._spectrum import participation_ratio as participation_ratio
 from spherometer.metrics._spectrum import rankme as rankme
 from spherometer.metrics._spectrum import wasserstein_uniformity as wasserstein_uniformity
+from spherometer.metrics._spectrum_slopes import alpha_req as alpha_req
+from spherometer.metrics._spectrum_slopes import isoscore as isoscore
 from spherometer.metrics._uniformity import cross_uniformity as cross_uniformity
 from spherometer.metrics._uniformity import normalized_uniformity as normalized_uniformity
 from spherometer.metrics._uniformity import uniformity as uniformity
@@ -29,6 +32,7 @@ from spherometer.sphere import minimum_uniformity as minimum_uniformity
 __all__ = [
     "alignment",
     "alignment_samples",
+    "alpha_req",
     "calinski_harabasz",
     "conditional_alignment",
     "conditional_uniformity",
@@ -42,6 +46,8 @@ __all__ = [
     "graph_modularity",
     "hubness",
     "hyperspherical_energy",
+    "isoscore",
+    "lidar",
     "minimum_uniformity",
     "neighbor_purity",
     "normalized_uniformity",

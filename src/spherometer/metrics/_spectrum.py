@@ -112,7 +112,7 @@ def _refuse_zeros(function: str, singular_K: Tensor) -> None:
         )
 
 
-def _refuse_constant(function: str, singular_K: Tensor) -> None:
+def refuse_constant(function: str, singular_K: Tensor) -> None:
     """Refuse centred rows that are all zero."""
     if float(singular_K[0]) == 0:
         _checks.refuse(
@@ -235,7 +235,7 @@ def participation_ratio(
     """
     checked, rows_ND = _checked("participation_ratio", z, 2, normalize=normalize, nan=nan)
     singular_K = singular_values(rows_ND, centred=True, exponent=exponent_of(rows_ND))
-    _refuse_constant("participation_ratio", singular_K)
+    refuse_constant("participation_ratio", singular_K)
     return checked.scalar(participation_ratio_of(singular_K))
 
 

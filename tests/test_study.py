@@ -20,7 +20,15 @@ from spherometer.study._grid import Configuration, Task, grid, protocol, task_fr
 from spherometer.training import load_encoder
 
 FAMILIES = {"align_uniform", "info_nce", "combination", "untrained", "raw_pixels"}
-METRICS = {"alignment", "uniformity", "normalized_uniformity", "effective_rank", "rankme"}
+METRICS = {
+    "alignment",
+    "uniformity",
+    "normalized_uniformity",
+    "effective_rank",
+    "rankme",
+    "alpha_req",
+    "lidar",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +165,16 @@ class TestDocument:
         assert set(found["selection"]) == {"all", "non_collapsed", "without_single_terms"}
         for which in found["selection"]:
             choices = found["selection"][which]
-            assert set(choices) == {"sum", "alignment", "uniformity", "info_nce", "rankme", "chance"}
+            assert set(choices) == {
+                "sum",
+                "alignment",
+                "uniformity",
+                "info_nce",
+                "rankme",
+                "alpha_req",
+                "lidar",
+                "chance",
+            }
             for name, choice in choices.items():
                 assert -1 <= choice["rank_correlation"]["value"] <= 1
                 assert 0 <= choice["regret"]["value"] <= 1

@@ -9,7 +9,14 @@ from typing import Any
 from spherometer.report import _format, _table, _words
 
 _ARROWS = {"lower": "↓", "higher": "↑"}
-_DIGITS = {"alignment": 3, "uniformity": 3, "normalized_uniformity": 3, "effective_rank": 1, "rankme": 1}
+_DIGITS = {
+    "alignment": 3,
+    "uniformity": 3,
+    "normalized_uniformity": 3,
+    "effective_rank": 1,
+    "rankme": 1,
+    "lidar": 1,
+}
 
 
 def _order(document: dict[str, Any]) -> list[dict[str, Any]]:

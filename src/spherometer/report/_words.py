@@ -30,7 +30,7 @@ FAMILIES = {
 }
 
 # order of the criteria of selection
-CRITERIA = ("sum", "alignment", "uniformity", "info_nce", "rankme", "chance")
+CRITERIA = ("sum", "alignment", "uniformity", "info_nce", "rankme", "alpha_req", "lidar", "chance")
 
 SETS = {
     "all": "All encoders",
@@ -105,6 +105,26 @@ MEASURES = {
         "higher",
         "A smooth count of the directions in use, from the singular values of the features.",
         "At most the number of dimensions; 1 when everything lies on one line.",
+    ),
+    "alpha_req": (
+        "alpha-ReQ",
+        "",
+        "How fast the variances along the principal components fall: the exponent of a power law fitted to "
+        "them.",
+        "0 when every direction has the same variance; large when a few hold everything. The paper that "
+        "proposes it finds encoders near 1 to be the best.",
+    ),
+    "lidar": (
+        "LiDAR",
+        "higher",
+        "How many directions tell samples apart, in units of how the views of one sample differ.",
+        "At most the number of dimensions; 1 when one direction holds all differences.",
+    ),
+    "isoscore": (
+        "IsoScore",
+        "higher",
+        "How evenly the variance is spread over all dimensions.",
+        "0 when one direction holds everything, 1 when every direction has the same variance.",
     ),
     "participation_ratio": (
         "Participation ratio",

@@ -139,6 +139,8 @@ def _protocol(protocol: Protocol, images: ImageSet) -> dict[str, Any]:
         "measured_on": "validation images",
         "alignment_of": "two views of each validation image, the same for all encoders",
         "uniformity_of": "the validation images themselves, without augmentation",
+        "lidar_of": f"{protocol.lidar_views} views of each validation image, the same for all encoders; "
+        "where alpha-ReQ or LiDAR is undefined (one point) it counts as the worst of all",
         "accuracy_on": "test images; encoders are chosen by their accuracy on validation images",
         "probe_features": "outputs are read as unit vectors (times sqrt(D), not standardised); penultimate "
         "features and pixels are standardised",

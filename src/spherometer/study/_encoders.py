@@ -21,6 +21,7 @@ from spherometer._measure import measure
 from spherometer.data import DigitViews, ImageSet
 from spherometer.probes import KNNProbe, LinearProbe, few_labels, wilson_interval
 from spherometer.study._grid import Configuration, Protocol, Task
+from spherometer.study._slopes import slopes, stacked
 from spherometer.training import ConvEncoder, encode, save_encoder, train
 from spherometer.training._encoder import Encoded
 
@@ -60,6 +61,12 @@ class Parts:
         images = self.validation[0]
         return DigitViews(images, _MEASURED_SEED)(0, torch.arange(len(images)))
 
+    def more_views(self, many: int) -> list[Tensor]:
+        """``many`` views of every validation image, the two of ``measured_views`` first."""
+        images = self.validation[0]
+        views, rows = DigitViews(images, _MEASURED_SEED), torch.arange(len(images))
+        return [view for draw in range(math.ceil(many / 2)) for view in views(draw, rows)][:many]
+
 
 def loss_of(configuration: Configuration) -> Loss:
     """The weighted sum of the terms that the configuration has."""
@@ -90,13 +97,19 @@ def train_views(task: Task, parts: Parts) -> DigitViews:
 
 
 def measured(encoder: ConvEncoder, parts: Parts, protocol: Protocol) -> tuple[dict[str, Any], float]:
-    """Alignment of two views of the validation images, the rest of the images alone; and the InfoNCE loss."""
+    """Alignment of two views of the validation images, LiDAR of several, the rest of the images alone.
+
+    And the InfoNCE loss.
+    """
     x, y = (encode(encoder, view).output for view in parts.measured_views)
     pairs = measure(x, y)
-    images = measure(encode(encoder, parts.validation[0]).output)
+    rows = encode(encoder, parts.validation[0]).output
+    images = measure(rows)
     found = {"alignment": pairs["alignment"].to_dict()}
     for name in ("uniformity", "normalized_uniformity", "effective_rank", "rankme"):
         found[name] = images[name].to_dict()
+    views = [encode(encoder, view).output for view in parts.more_views(protocol.lidar_views)]
+    found |= slopes(rows, stacked(views))
     info_nce = losses.info_nce_loss(x, y, temperature=protocol.info_nce_temperature)
     return found, float(info_nce)
 

@@ -229,13 +229,20 @@ def _spoken(choice: dict[str, Any]) -> str:
     )
 
 
+_RIVALS = (
+    ("rankme", "RankMe"),
+    ("alpha_req", "alpha-ReQ"),
+    ("lidar", "LiDAR"),
+    ("info_nce", "the InfoNCE loss"),
+)
+
+
 def about_selection(document: dict[str, Any]) -> list[dict[str, str]]:
     """Does choosing without labels work?"""
     found = []
     for which, who in _sets(document):
         choices = document["selection"][which]
         total, chance = choices.get("sum"), choices.get("chance")
-        rankme, info_nce = choices.get("rankme"), choices.get("info_nce")
         if total is None or chance is None:
             continue
         low, high = total["rank_correlation"]["interval"] or (-1.0, 1.0)
@@ -247,7 +254,8 @@ def about_selection(document: dict[str, Any]) -> list[dict[str, str]]:
         )
         claim = f"Among {who}, choosing by alignment + uniformity, without a label, is better than chance."
         found.append(make_finding(claim, verdict, evidence))
-        for other, name in ((rankme, "RankMe"), (info_nce, "the InfoNCE loss")):
+        for key, name in _RIVALS:
+            other = choices.get(key)
             if other is not None:
                 found.append(_orders_better(who, total, other, name))
     return found

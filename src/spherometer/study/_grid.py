@@ -13,7 +13,7 @@ Family = Literal["align_uniform", "info_nce", "combination", "untrained", "raw_p
 Kind = Literal["encoder", "trajectories", "circle"]
 
 _PROTOCOL = (
-    1  # raised whenever the same configuration would give other numbers: old results are then kept apart
+    2  # raised whenever the same configuration would give other numbers: old results are then kept apart
 )
 
 
@@ -70,6 +70,7 @@ class Protocol:
     few_label_draws: int = 10
     neighbors: int = 5
     info_nce_temperature: float = 0.5  # of the loss that is a criterion of selection
+    lidar_views: int = 10  # of each image
     version: int = _PROTOCOL
 
 

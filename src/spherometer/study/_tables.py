@@ -101,6 +101,8 @@ def selection(
             True,
         ),
         "rankme": ("RankMe", [_metric(trial, "rankme") for trial in trials], False),
+        "alpha_req": ("alpha-ReQ (distance from 1)", _or_worst(trials, "alpha_req", 1.0), True),
+        "lidar": (f"LiDAR ({_lidar_views(trials)} views)", _or_worst(trials, "lidar"), False),
     }
     found: dict[str, Any] = {}
     for name, (label, score, lower) in criteria.items():
@@ -115,6 +117,24 @@ def selection(
     except UndefinedError:
         return {}
     return found
+
+
+def _or_worst(trials: list[Trial], name: str, target: float | None = None) -> list[float]:
+    """A metric, or its distance from ``target``; undefined (one point): worse than all the others."""
+    there = [_metric(trial, name) if name in trial["metrics"] else None for trial in trials]
+    scores = [value if value is None or target is None else abs(value - target) for value in there]
+    known = [score for score in scores if score is not None]
+    if not known:
+        return [0.0] * len(trials)
+    worst = max(known) + 1 if target is not None else min(known) - 1
+    return [worst if score is None else score for score in scores]
+
+
+def _lidar_views(trials: list[Trial]) -> int:
+    known = [
+        trial["metrics"]["lidar"]["settings"]["views"] for trial in trials if "lidar" in trial["metrics"]
+    ]
+    return int(known[0]) if known else 0
 
 
 def _choice(label: str, quality: dict[str, Any], key: str | None, name: str | None) -> dict[str, Any]:

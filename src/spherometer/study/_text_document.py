@@ -110,6 +110,7 @@ def _protocol(protocol: TextProtocol, parts: Parts) -> dict[str, Any]:
         "measured_on": "pairs of the test part",
         "alignment_of": "a definition and its example",
         "uniformity_of": "the definitions and examples of the same pairs, together",
+        "lidar_of": "the same pairs: two views of each",
         "accuracy_on": "test texts; encoders are chosen by their accuracy on validation texts",
         "probe_features": "outputs are read as unit vectors (times sqrt(D), not standardised); penultimate "
         "features are standardised; for word counts the strength was chosen on validation texts",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from spherometer.study._grid import Configuration
 from spherometer.study._recipe import StudyRecipe
 
-_PROTOCOL = 1  # raised whenever the same configuration would give other numbers
+_PROTOCOL = 2  # raised whenever the same configuration would give other numbers
 
 
 @dataclass(frozen=True)

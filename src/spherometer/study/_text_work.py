@@ -18,6 +18,7 @@ from spherometer.data import TextPairs, Vocabulary, load_wordnet, words
 from spherometer.data._wordnet import LEXICAL_CLASSES, WordNet
 from spherometer.probes import LinearProbe, wilson_interval
 from spherometer.study._encoders import loss_of, on_sphere
+from spherometer.study._slopes import slopes, stacked
 from spherometer.study._text_grid import TextProtocol, TextTask
 from spherometer.study._text_grid import task_from_dict as task_from_dict
 from spherometer.study._worker import Order
@@ -124,11 +125,13 @@ def train_views(task: TextTask, parts: Parts) -> TextPairs:
 
 
 def _measured(x: Tensor, y: Tensor, protocol: TextProtocol) -> tuple[dict[str, Any], float]:
-    """Alignment of the pairs, the rest of all their texts; and the InfoNCE loss."""
+    """Alignment and LiDAR of the pairs, the rest of all their texts; and the InfoNCE loss."""
     found = {"alignment": measure(x, y)["alignment"].to_dict()}
-    texts = measure(torch.cat([x, y]))
+    rows = torch.cat([x, y])
+    texts = measure(rows)
     for name in ("uniformity", "normalized_uniformity", "effective_rank", "rankme"):
         found[name] = texts[name].to_dict()
+    found |= slopes(rows, stacked([x, y]))
     return found, float(losses.info_nce_loss(x, y, temperature=protocol.info_nce_temperature))
 
 

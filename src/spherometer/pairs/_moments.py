@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor
 from spherometer import _checks
 from spherometer.errors import UndefinedError
 from spherometer.pairs._gaussian import exponent_range, refuse_few, widen
-from spherometer.pairs._tiles import full_precision, walk
+from spherometer.pairs._tiles import Block, full_precision, walk
 
 # Largest range of exponents without a shift; half of what single sums bear, because squares are summed too.
-_RANGE = {torch.float32: 40.0, torch.float64: 300.0}
+RANGE = {torch.float32: 40.0, torch.float64: 300.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,19 +86,17 @@ def gaussian_moments(x: Tensor, t: float | Tensor, *, tile: tuple[int, int] | No
     if len(x) < 2:
         refuse_few("gaussian_moments", len(x))
     t, points = float(t), x.detach()
-    points = points if points.dtype in _RANGE else points.float()
+    points = points if points.dtype in RANGE else points.float()
     with full_precision(points.device):
         widened = widen(points, points.mean(dim=0), t)
         span = exponent_range(widened)
-        if span > _RANGE[points.dtype] and points.dtype == torch.float32:
+        if span > RANGE[points.dtype] and points.dtype == torch.float32:
             points = points.double()
             widened = widen(points, points.mean(dim=0), t)
             span = exponent_range(widened)
-        online = not span <= _RANGE[points.dtype]
-        shift = -math.inf if online else 0.0
+        online = not span <= RANGE[points.dtype]
         rows = points.new_zeros(len(points), dtype=torch.float64)
-        squares = rows.new_zeros(())
-        for block in walk(
+        blocks = walk(
             widened.left,
             widened.z,
             len(points),
@@ -105,26 +104,48 @@ def gaussian_moments(x: Tensor, t: float | Tensor, *, tile: tuple[int, int] | No
             skip=(0,),
             tile=tile,
             exponentiate=not online,
-        ):
-            k = block.values
-            if online:
-                top = float(k.max())
-                if top == -math.inf:
-                    continue
-                if not top <= shift:
-                    fade = math.exp(shift - top) if math.isfinite(shift) else 0.0
-                    rows.mul_(fade)
-                    squares.mul_(fade * fade)
-                    shift = top
-                k.sub_(shift).exp_()
-            rows[block.a : block.b] += k.sum(dim=1)
-            flat = k.view(-1)
-            square = torch.dot(flat, flat)
-            if block.mirrored:
-                rows[block.c : block.d] += k.sum(dim=0)
-                square = square * 2
-            squares += square
-    return GaussianMoments(len(points), shift, float(rows.sum()), float(squares), rows)
+        )
+        shift, squares = add_blocks(blocks, rows, rows, online=online)
+    return GaussianMoments(len(points), shift, float(rows.sum()), squares, rows)
+
+
+def add_blocks(
+    blocks: Iterable[Block], rows: Tensor, columns: Tensor, *, online: bool
+) -> tuple[float, float]:
+    """Add the sums of k over the columns to ``rows`` [N] and over the rows to ``columns`` [M], both float64.
+
+    Args:
+        blocks: tiles of k, or (``online``) of its exponents.
+        rows: zeros.
+        columns: zeros; the same tensor where the blocks are of a symmetric walk, whose mirror images then
+            count too.
+        online: keep everything scaled by the largest value met so far.
+
+    Returns:
+        The log of that scale, and the sum of squares over all pairs.
+    """
+    squares = rows.new_zeros(())
+    shift = -math.inf if online else 0.0
+    for block in blocks:
+        k = block.values
+        if online:
+            top = float(k.max())
+            if top == -math.inf:
+                continue
+            if not top <= shift:
+                fade = math.exp(shift - top) if math.isfinite(shift) else 0.0
+                for sums in (rows, columns) if columns is not rows else (rows,):
+                    sums.mul_(fade)
+                squares.mul_(fade * fade)
+                shift = top
+            k.sub_(shift).exp_()
+        rows[block.a : block.b] += k.sum(dim=1)
+        flat = k.view(-1)
+        square = torch.dot(flat, flat)
+        if block.mirrored or columns is not rows:
+            columns[block.c : block.d] += k.sum(dim=0)
+        squares += square * 2 if block.mirrored else square
+    return shift, float(squares)
 
 
 @torch.no_grad()
@@ -143,14 +164,14 @@ def gaussian_log_rows(
         [N] float64. Every row has its own shift, so that none is lost at a large ``t``.
     """
     t, points = float(t), x.detach()
-    points = points if points.dtype in _RANGE else points.float()
+    points = points if points.dtype in RANGE else points.float()
     n = len(points)
     with full_precision(points.device):
         widened = widen(points, points.mean(dim=0), t)
-        if exponent_range(widened) > _RANGE[points.dtype]:
+        if exponent_range(widened) > RANGE[points.dtype]:
             points = points.double()
             widened = widen(points, points.mean(dim=0), t)
-        plain = exponent_range(widened) <= _RANGE[points.dtype]
+        plain = exponent_range(widened) <= RANGE[points.dtype]
         rows = points.new_full((n,), 0.0 if plain else -math.inf, dtype=torch.float64)
         for block in walk(
             widened.left, widened.z, n, symmetric=True, skip=(0,), tile=tile, exponentiate=plain

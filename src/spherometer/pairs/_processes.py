@@ -1,0 +1,109 @@
+"""Processes that share one walk: who takes which unit, and how what they found comes together on all.
+
+The default process group of torch.distributed, with any backend. A process that raises tells the others
+at the next exchange, so that they raise too instead of waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, distributed
+
+from spherometer import _checks
+from spherometer.errors import InputError
+
+Processes = Literal["auto", False]
+
+
+class Group:
+    """The processes of the default group; a single one where there is none or ``processes`` is False.
+
+    Args:
+        function: whose name messages carry.
+        processes: "auto" or False.
+
+    Attributes:
+        world: number of processes.
+        rank: number of this one.
+    """
+
+    def __init__(self, function: str, processes: Processes) -> None:
+        if processes is not False and processes != "auto":
+            _checks.refuse(
+                InputError, function, "processes", 'be "auto" or False',
+                "the work is shared by all processes of the group, or done by this one alone",
+                repr(processes)[:80], "Pass False in a call that only some processes make",
+            )  # fmt: skip
+        self.function, self.world, self.rank = function, 1, 0
+        if processes == "auto" and distributed.is_available() and distributed.is_initialized():
+            self.world, self.rank = distributed.get_world_size(), distributed.get_rank()
+            nccl = distributed.get_backend() == "nccl"
+            self._device = torch.device("cuda") if nccl else torch.device("cpu")
+
+    def owner(self, unit: int) -> int:
+        """Which process takes a unit: 0 1 2 2 1 0 0 1 2 ..., for units that have ever fewer partners."""
+        lap, place = divmod(unit, self.world)
+        return self.world - 1 - place if lap % 2 else place
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """Sums over the processes. Exact, and the same on all, where all but one have zeros."""
+        if self.world == 1:
+            return values
+        total = values.to(self._device)
+        distributed.all_reduce(total)
+        return total.to(values.device)
+
+    def rows_of(self, values: Sequence[float]) -> Tensor:
+        """The same number of values of every process [W, n]."""
+        table = torch.zeros(self.world, len(values), dtype=torch.float64)
+        table[self.rank] = torch.tensor(values, dtype=torch.float64)
+        return self.add_up(table)
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Leave this block together: an exception on one process becomes an InputError on the others."""
+        try:
+            yield
+        except Exception:
+            if self.world > 1:
+                self.rows_of([1.0])
+            raise
+        if self.world == 1:
+            return
+        failed = self.rows_of([0.0])[:, 0].nonzero()[:, 0].tolist()
+        if failed:
+            _checks.refuse(
+                InputError, self.function, "x", "be readable on every process",
+                "each takes a share of the pairs",
+                f"a failure on process {', '.join(map(str, failed))}, whose message says why",
+                "Correct it there",
+            )  # fmt: skip
+
+    def refuse_other_rows(
+        self, settings: Sequence[float], marks: Sequence[float], sizes: list[float]
+    ) -> None:
+        """Refuse other settings or other rows on another process.
+
+        Args:
+            settings: numbers that must be equal.
+            marks: sums that rows in another order, or other rows, would change.
+            sizes: of the addends of the marks, to tell rounding from change.
+        """
+        if self.world == 1:
+            return
+        table = self.rows_of([*settings, *marks, *sizes])
+        given, found = len(settings), len(settings) + len(marks)
+        apart = (table[:, :given] != table[0, :given]).any(dim=1)
+        change = (table[:, given:found] - table[0, given:found]).abs()
+        apart |= (change > 1e-9 * table[:, found:]).any(dim=1)
+        if bool(apart.any()):
+            _checks.refuse(
+                InputError, self.function, "x", "be the same rows on every process, with the same settings",
+                "each takes a share of the pairs of one set",
+                f"something else on process {', '.join(map(str, apart.nonzero()[:, 0].tolist()))} than on 0",
+                "Open the same files on all, or pass processes=False",
+            )  # fmt: skip

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from spherometer._results import Measurement as Measurement
     from spherometer.metrics import alignment as alignment
     from spherometer.metrics import alignment_samples as alignment_samples
+    from spherometer.metrics import alpha_req as alpha_req
     from spherometer.metrics import calinski_harabasz as calinski_harabasz
     from spherometer.metrics import conditional_alignment as conditional_alignment
     from spherometer.metrics import conditional_uniformity as conditional_uniformity
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from spherometer.metrics import graph_modularity as graph_modularity
     from spherometer.metrics import hubness as hubness
     from spherometer.metrics import hyperspherical_energy as hyperspherical_energy
+    from spherometer.metrics import isoscore as isoscore
+    from spherometer.metrics import lidar as lidar
     from spherometer.metrics import minimum_uniformity as minimum_uniformity
     from spherometer.metrics import neighbor_purity as neighbor_purity
     from spherometer.metrics import normalized_uniformity as normalized_uniformity
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 _METRICS = (
     "alignment",
     "alignment_samples",
+    "alpha_req",
     "calinski_harabasz",
     "conditional_alignment",
     "conditional_uniformity",
@@ -71,6 +75,8 @@ _METRICS = (
     "graph_modularity",
     "hubness",
     "hyperspherical_energy",
+    "isoscore",
+    "lidar",
     "minimum_uniformity",
     "neighbor_purity",
     "normalized_uniformity",

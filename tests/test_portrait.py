@@ -111,6 +111,8 @@ def test_every_distance_of_a_small_set_is_counted() -> None:
     to_other = (unit - sphere.normalize(rows(60, 5, 3))).norm(dim=1)
     assert p.distances["positive"] == np.histogram(to_other, edges)[0].tolist()
     assert p.num_pairs == 60
+    beats = np.greater.outer(np.array(wanted), to_other.numpy()).mean()
+    assert p.distances["closer"] == pytest.approx(beats)
     assert portrait().distances["positive"] is None
 
 

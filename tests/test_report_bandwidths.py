@@ -113,7 +113,7 @@ def test_the_page_shows_the_curve() -> None:
     ]
     point = e.bandwidth_curve.points[8]
     assert f"{point.alignment:.4f}" in "".join(body[9].itertext())
-    assert len(tree.findall(".//figure")) == 2
+    assert len(tree.findall(".//figure")) == 3
     assert "kernel in full" not in words
     for name in ("conditional_alignment", "conditional_uniformity"):
         assert report._words.MEASURES[name][2] in words

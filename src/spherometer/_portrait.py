@@ -137,12 +137,14 @@ def _distances(rows: Tensor, to_other: Tensor | None, generator: torch.Generator
         for a, b in zip(first.split(size), second.split(size), strict=True)
     ]
     edges = np.linspace(0.0, 2.0, _BINS + 1)
+    drawn = torch.cat(found)
     return {
         "edges": _uniform_law.plain(edges),
-        "random": _counts(torch.cat(found)),
+        "random": _counts(drawn),
         "num_random": len(first),
         "every": every,
         "positive": None if to_other is None else _counts(to_other),
+        "closer": None if to_other is None else _closer(to_other, drawn),
         "uniform": _uniform_law.plain(_uniform_law.distance_shares(dim, edges)),
     }
 
@@ -151,6 +153,13 @@ def _counts(distances: Tensor) -> list[int]:
     place = (distances * (_BINS / 2)).long().clamp(0, _BINS - 1)
     counts: list[int] = torch.bincount(place, minlength=_BINS).tolist()
     return counts
+
+
+def _closer(near: Tensor, apart: Tensor) -> float:
+    """How often a distance of the first is smaller than one of the second; a tie counts half."""
+    ranked = apart.sort().values
+    below, upto = (torch.searchsorted(ranked, near, right=right).double() for right in (False, True))
+    return 1 - float((below + upto).mean()) / (2 * len(apart))
 
 
 def _spectrum(rows: Tensor, generator: torch.Generator) -> tuple[dict[str, Any], Tensor]:

@@ -94,6 +94,7 @@ _PARTS: dict[str, _Check] = {
         num_random=_whole,
         every=_truth,
         positive=_maybe(_many(_whole)),
+        closer=_maybe(_number),
         uniform=_many(_number),
     ),
     "spectrum": _object(
@@ -163,7 +164,8 @@ class Portrait:
         lengths: least, median and most of the lengths that rows had before they were scaled to 1.
         mean_length: length of the mean of the unit rows: 0 for directions that cancel, 1 for one point.
         distances: counts of the distances of random pairs (all of them when ``every``) and of positive pairs
-            between ``edges``; ``uniform``: shares of the uniform law in D dimensions, exact.
+            between ``edges``; ``closer``: how often a positive pair is closer than a random one; ``uniform``:
+            shares of the uniform law in D dimensions, exact.
         spectrum: shares of the variance of centred unit rows along principal directions, at some ``ranks``;
             ``uniform``: those of as many rows of the uniform law (Marchenko-Pastur); in how many directions
             half of it, and nine tenths (``most``), lie.

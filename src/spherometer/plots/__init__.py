@@ -15,6 +15,11 @@ from spherometer.plots._density_study import density_toys as density_toys
 from spherometer.plots._intervals import intervals as intervals
 from spherometer.plots._local_density import local_density as local_density
 from spherometer.plots._plane import plane as plane
+from spherometer.plots._points import points_plane as points_plane
+from spherometer.plots._points import uniformity_scale as uniformity_scale
+from spherometer.plots._portrait import portrait_density as portrait_density
+from spherometer.plots._portrait import portrait_distances as portrait_distances
+from spherometer.plots._portrait import portrait_spectrum as portrait_spectrum
 from spherometer.plots._selection import selection as selection
 from spherometer.plots._style import to_png as to_png
 from spherometer.plots._style import to_svg as to_svg

@@ -10,10 +10,17 @@ from spherometer import plots
 from spherometer._results import Evaluation
 from spherometer._version import __version__
 from spherometer.errors import InputError
-from spherometer.report import _document, _format, _local_density, _page, _words
+from spherometer.report import _document, _format, _local_density, _page, _portrait, _summary, _words
 from spherometer.stores import write_file
 
 _BETTER = {"lower": "lower is better", "higher": "higher is better"}
+_MEANINGS = {  # where the words of a study speak of images
+    "alignment": "How far apart the two sides of a positive pair lie: the mean of their distances to the "
+    "power alpha.",
+    "uniformity": "How evenly all rows spread over the sphere: the logarithm of the mean of "
+    "exp(−t · squared distance) over all pairs of different rows.",
+}
+_MOST_PORTRAITS = 3
 _ARROWS = {"lower": "↓", "higher": "↑"}
 
 
@@ -117,7 +124,7 @@ def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any
                 "baseline": [(_format.number(v, 4), words) for words, v in one["baseline"].items()],
                 "num": _format.count(one["num"]),
                 "better": _BETTER.get(one["better"] or "", "neither side is better by itself"),
-                "meaning": known[2] if known else "",
+                "meaning": _MEANINGS.get(key) or (known[2] if known else ""),
                 "settings": _settings(one["settings"]),
             }
         )
@@ -127,7 +134,11 @@ def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any
         "version": evaluation["spherometer"],
         "notes": evaluation["notes"],
         "rows": rows,
+        "summary": _summary.summary(evaluation),
+        "standing": _portrait.standing([(name, measurements)]),
         "figure": _page.image(plots.to_svg(plots.intervals(measurements))) if measurements else None,
+        "portrait": _portrait.section(evaluation.get("portrait")),
+        "provenance": _portrait.provenance(evaluation.get("provenance")),
         "curve": _curve(evaluation),
         "density": _local_density.section(evaluation.get("local_density")),
     }
@@ -147,7 +158,11 @@ def _comparison(pairs: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         }
         for key, (label, arrow) in labels.items()
     ]
-    return {"names": [name for name, _ in pairs], "rows": rows}
+    return {
+        "names": [name for name, _ in pairs],
+        "rows": rows,
+        "standing": _portrait.standing([(name, evaluation["metrics"]) for name, evaluation in pairs]),
+    }
 
 
 def render_evaluations(evaluations: Sequence[tuple[str, Evaluation]]) -> str:
@@ -162,13 +177,20 @@ def render_evaluations(evaluations: Sequence[tuple[str, Evaluation]]) -> str:
     Raises:
         InputError: there is none, or an entry is not such a pair.
     """
-    pairs = _checked(evaluations)
+    return _page_of(_checked(evaluations))
+
+
+def _page_of(pairs: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """The page of cleaned documents under their names."""
+    if len(pairs) > _MOST_PORTRAITS:  # the page stays one that can be sent
+        pairs = [(name, {**evaluation, "portrait": None}) for name, evaluation in pairs]
     sections = [_section(index, name, evaluation) for index, (name, evaluation) in enumerate(pairs, 1)]
     return _page.fill(
         "evaluations.html",
         {
             "version": __version__,
             "sections": sections,
+            "rules": _summary.RULES,
             "comparison": _comparison(pairs) if len(pairs) > 1 else None,
         },
     )

@@ -17,8 +17,19 @@ from spherometer.data._augment import Augmentation
 from spherometer.data._segmented import SegmentedPart
 from spherometer.study._dense_grid import Data, DenseProtocol
 
-# crops as in the papers' presets; digits are not mirrored (that makes other signs), and there is no colour
-CHANGES = Augmentation("scenes", scale=(0.3, 1.0), jitter=(0.4, 0.4, 0.0, 0.0))
+# no digit is mirrored (that makes another sign), and there is no colour
+_JITTER = (0.4, 0.4, 0.0, 0.0)
+SMALLEST, LARGEST = (0.1, 0.5), (0.3, 1.0)  # shares of a scene that a view shows: in training, when measured
+
+
+def changes(shared: DenseProtocol, part: str) -> Augmentation:
+    """How views of a part are made: small crops train, larger ones, about as much enlarged, are measured."""
+    side = shared.view_size if part == "train" else shared.size
+    return Augmentation(
+        "scenes", size=(side, side), scale=SMALLEST if part == "train" else LARGEST, jitter=_JITTER
+    )
+
+
 PARTS: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
 
 
@@ -27,10 +38,10 @@ class Scenes:
     """The scenes of one data set: those that train, that encoders are measured on, that score the tasks."""
 
     name: Data
+    shared: DenseProtocol
     train: SegmentedPart
     held_out: SegmentedPart
     test: SegmentedPart
-    num_fitted: int
 
     @property
     def num_classes(self) -> int:
@@ -45,7 +56,7 @@ class Scenes:
     @cached_property
     def fitted(self) -> Probed:
         """What the probes are fitted on: the first training scenes."""
-        return Probed.of(self.train, self.num_fitted)
+        return Probed.of(self.train, min(self.shared.num_fitted, len(self.train)))
 
     @cached_property
     def tested(self) -> Probed:
@@ -54,7 +65,8 @@ class Scenes:
 
     def views(self, part: str, seed: int) -> ImageViews:
         """Two views of every scene of a part, which know where they lie."""
-        return ImageViews(self.train if part == "train" else self.held_out, CHANGES, seed)
+        whose = self.train if part == "train" else self.held_out
+        return ImageViews(whose, changes(self.shared, part), seed)
 
 
 @dataclass(frozen=True)
@@ -87,8 +99,15 @@ def load_scenes(name: Data, shared: DenseProtocol) -> Scenes:
     numbers = {"train": shared.num_train, "validation": shared.num_held_out, "test": shared.num_test}
     train, validation, test = (
         SegmentedPart(
-            make_scenes(num=numbers[part], size=shared.size, objects=name, part=part, seed=shared.scenes_seed)
+            make_scenes(
+                num=numbers[part],
+                size=shared.size,
+                objects=name,
+                background=shared.background,
+                part=part,
+                seed=shared.scenes_seed,
+            )
         )
         for part in PARTS
     )
-    return Scenes(name, train, validation, test, num_fitted=min(shared.num_fitted, shared.num_train))
+    return Scenes(name, shared, train, validation, test)

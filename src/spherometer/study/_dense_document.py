@@ -13,7 +13,7 @@ from spherometer._relation import performance_relation
 from spherometer._version import __version__
 from spherometer.errors import UndefinedError
 from spherometer.study._conditional_findings import over_seeds
-from spherometer.study._dense_data import CHANGES, Scenes, load_scenes
+from spherometer.study._dense_data import LARGEST, SMALLEST, Scenes, changes, load_scenes
 from spherometer.study._dense_findings import CAVEATS, dense_findings
 from spherometer.study._dense_grid import ABLATION, DenseConfiguration, DenseProtocol, DenseTask
 from spherometer.study._dense_work import TASKS
@@ -181,11 +181,12 @@ def _data(scenes: Scenes, shared: DenseProtocol) -> Row:
 def _protocol(shared: DenseProtocol) -> Row:
     recipe = asdict(shared.recipe)
     recipe.pop("seed")
-    changed = {k: v for k, v in CHANGES.settings().items() if v not in (None, 0.0, (0.0, 0.0, 0.0, 0.0))}
     return recipe | {
         "schedule": f"linear warm-up over {recipe['warmup']:.0%} of the steps, then a cosine to 0",
-        "views": "random crops, contrast and brightness: "
-        + ", ".join(f"{k} {v}" for k, v in changed.items() if k in ("scale", "ratio", "jitter")),
+        "scenes": f"{shared.background} background",
+        "views": f"random crops of {_range(SMALLEST)} of a scene, resized to {shared.view_size} pixels; "
+        f"measured: of {_range(LARGEST)}, resized to {shared.size} pixels; contrast and brightness "
+        f"{changes(shared, 'train').jitter[0]:g}",
         "encoder": f"four convolutions from {shared.width} channels, maxima of 2 x 2 between them; a linear "
         "head for the image, two 1 x 1 convolutions for the cells",
         "dim": shared.dim,
@@ -207,3 +208,7 @@ def _protocol(shared: DenseProtocol) -> Row:
         "upsample": shared.upsample,
         "version": shared.version,
     }
+
+
+def _range(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.0%} to {ends[1]:.0%}"

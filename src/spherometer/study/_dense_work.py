@@ -60,7 +60,8 @@ def start_encoder(task: DenseTask) -> DenseEncoder:
         "conv", dim=shared.dim, channels=1, width=shared.width, hidden=shared.hidden, depth=4, down="pool",
         seed=task.seed,
     )  # fmt: skip
-    return DenseEncoder(inner, dense_dim=shared.dim, seed=task.seed)
+    encoder = DenseEncoder(inner, dense_dim=shared.dim, seed=task.seed)
+    return encoder.to(memory_format=torch.channels_last)  # the same numbers in about half the time
 
 
 def measured(encoder: DenseEncoder, task: DenseTask, scenes: Scenes, device: str) -> dict[str, Any]:

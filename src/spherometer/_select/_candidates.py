@@ -45,11 +45,14 @@ def measured(name: str, value: Any, *, options: Mapping[str, Any], temperature: 
 
     Args:
         name: what messages call it.
-        value: [N, D] or [N, V, D] array, (x, y), path, rows that can be read, or an Evaluation.
+        value: [N, D] or [N, V, D] array, (x, y), path, rows that can be read, an Evaluation, or a function
+            without arguments that returns one of these.
         options: of ``measure``.
         temperature: of the InfoNCE loss.
         seed: of the rows that the InfoNCE loss is taken of, where there are more than 1024.
     """
+    if callable(value):
+        value = value()
     if isinstance(value, (str, PathLike)) and Path(value).suffix.lower() == ".json":
         value = _saved(Path(value))
     if isinstance(value, Evaluation):

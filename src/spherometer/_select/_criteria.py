@@ -77,19 +77,23 @@ def score(key: str, candidates: Sequence[Metrics], dims_differ: bool) -> tuple[S
 
 
 def _sum(candidates: Sequence[Metrics], uniformity: str) -> tuple[Scores, list[Ends]]:
-    """Both terms in units of their standard deviation over the candidates; errors added as independent."""
+    """Both terms in units of their standard deviation over the candidates; errors added as independent.
+
+    A term that does not vary adds nothing.
+    """
     names = ("alignment", uniformity)
     nothing: tuple[Scores, list[Ends]] = [None] * len(candidates), [None] * len(candidates)
     full = [all(name in metrics for name in names) for metrics in candidates]
     total, variance = [0.0] * len(candidates), [0.0] * len(candidates)
-    known = list(full)
+    known, varies = list(full), False
     for name in names:
         values = [float(each[name]["value"]) for each, there in zip(candidates, full, strict=True) if there]
         if len(values) < 2:
             return nothing
         mean, spread = statistics.fmean(values), statistics.pstdev(values)
         if spread <= 1e-12 * max(map(abs, values)):
-            return nothing
+            continue
+        varies = True
         for index, metrics in enumerate(candidates):
             if not full[index]:
                 continue
@@ -100,6 +104,8 @@ def _sum(candidates: Sequence[Metrics], uniformity: str) -> tuple[Scores, list[E
                 known[index] = False
             else:
                 variance[index] += ((ends[1] - ends[0]) / (2 * Z95 * spread)) ** 2
+    if not varies:
+        return nothing
     half = [Z95 * math.sqrt(each) for each in variance]
     return (
         [value if there else None for value, there in zip(total, full, strict=True)],

@@ -19,7 +19,7 @@ FEATURES = (
     ".faiss", ".index",
 )  # fmt: skip
 _WORDS = "global_step|global-step|steps|step|iterations|iteration|iters|iter|checkpoint|ckpt|epochs|epoch|ep"
-_STEP = re.compile(rf"(?:(?<=[^a-z0-9])|^)({_WORDS})[=_-]?(\d+(?:\.\d+)?)(?=[^a-z0-9]|$)", re.IGNORECASE)
+_STEP = re.compile(rf"(?:(?<=[^a-z0-9])|^)({_WORDS})[=_-]?(\d+(?:\.\d+)?)(?![a-z0-9]|\.\d)", re.IGNORECASE)
 _FINEST = ("global_step", "global-step", "step", "iter", "checkpoint", "ckpt", "ep")
 _MOST_BYTES = 64 << 20  # of a table of results
 
@@ -53,17 +53,18 @@ def _tidy(rest: str) -> str | None:
     return "/".join(part for part in parts if part) or None
 
 
-def candidates_of(directory: Path) -> tuple[dict[str, Path], list[str]]:
+def candidates_of(directory: Path, performance: Any = None) -> tuple[dict[str, Path], list[str]]:
     """Files of a directory and of those below it, by name; data sets saved as a directory count as one file.
 
-    Evaluations (.json) where there are no features.
+    Evaluations (.json) where there are no features. The table of results is none of them.
     """
+    table = Path(performance).resolve() if isinstance(performance, (str, PathLike)) else None
     found: dict[str, Path] = {}
     others: dict[str, Path] = {}
     notes = []
     for path in sorted(_walk(directory)):
         kind = path.suffix.lower()
-        if path.is_file() and kind not in (*FEATURES, ".json"):
+        if path.resolve() == table or (path.is_file() and kind not in (*FEATURES, ".json")):
             continue
         name = path.relative_to(directory).as_posix()
         name = name if path.is_dir() else name[: -len(path.suffix)]

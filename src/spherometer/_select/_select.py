@@ -45,8 +45,9 @@ def select(
     Args:
         candidates: a mapping name -> features, or a directory of files (and directories below it), each of
             which is a candidate called by its name without its ending. Features are an array [N, D]; pairs as
-            (x, y) or views [N, V, D]; a path; what ``open`` returns; an ``Evaluation`` or the .json of one.
-            All should be made of the same rows.
+            (x, y) or views [N, V, D]; a path; what ``open`` returns; an ``Evaluation`` or the .json of one; a
+            function without arguments that returns one of these, called when its turn comes. All should be
+            made of the same rows.
         performance: results by name, higher is better: a mapping, or a .csv or .tsv whose first column names
             the candidates. They do not change the ranking: they say how good every criterion would have been.
         criterion: one of "info_nce", "sum", "alignment", "uniformity", "rankme", "alpha_req", "lidar".
@@ -91,7 +92,7 @@ def select(
         _checks.one_of("select", "criterion", criterion, tuple(CRITERIA))
     _checks.positive("select", "temperature", temperature)
     _checks.whole("select", "seed", seed, at_least=0)
-    given, notes = _given(candidates)
+    given, notes = _given(candidates, performance)
     names = list(given)
     results = {} if performance is None else performances(performance, names)
     options: dict[str, Any] = {"t": t, "alpha": alpha, "nan": nan, "normalize": normalize}
@@ -151,7 +152,7 @@ def select(
     )  # fmt: skip
 
 
-def _given(candidates: Any) -> tuple[dict[str, Any], list[str]]:
+def _given(candidates: Any, performance: Any) -> tuple[dict[str, Any], list[str]]:
     notes: list[str] = []
     if isinstance(candidates, (str, PathLike)):
         if not Path(candidates).is_dir():
@@ -160,8 +161,7 @@ def _given(candidates: Any) -> tuple[dict[str, Any], list[str]]:
                 "several candidates are compared", f"the path {str(candidates)!r}",
                 "Put one file for each encoder into a directory",
             )  # fmt: skip
-        found, notes = candidates_of(Path(candidates))
-        candidates = found
+        candidates, notes = candidates_of(Path(candidates), performance)
     if not isinstance(candidates, Mapping):
         _checks.refuse(
             InputError, "select", "candidates", "be a directory, or a mapping name -> features",

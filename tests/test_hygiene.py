@@ -23,7 +23,8 @@ LAYERS = {
     3: {"metrics", "_results", "_citation"},
     4: {"losses", "_relation", "_selection", "_alarms", "_readings", "_conditional", "_dense"},
     4.5: {"_bandwidth_curve", "_local_density", "_portrait"},  # a part of measure
-    5: {"_measure", "_compare", "_select", "_monitor"},
+    5: {"_measure", "_monitor"},
+    5.5: {"_compare", "_select"},  # several sets, each measured
     6: {"stores", "probes", "plots"},
     6.5: {"data"},  # training sets may lie in the files that stores read
     7: {"training", "report", "integrations"},

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from spherometer._relation import performance_relation as performance_relation
     from spherometer._results import Evaluation as Evaluation
     from spherometer._results import Measurement as Measurement
+    from spherometer._select import Selection as Selection
+    from spherometer._select import select as select
     from spherometer.metrics import alignment as alignment
     from spherometer.metrics import alignment_samples as alignment_samples
     from spherometer.metrics import alpha_req as alpha_req
@@ -91,11 +93,12 @@ _METRICS = (
 _RESULTS = ("Evaluation", "Measurement")
 _RELATION = ("Relation", "performance_relation")
 _MONITOR = ("Alarm", "Monitor")
+_SELECT = ("Selection", "select")
 _CURVES = ("BandwidthCurve", "LocalDensity")
 _OTHERS = ("bandwidth_curve", "citation", "errors", "local_density", "measure")
 _NAMESPACES = ("correspondence", "kernels", "losses", "plots", "probes", "sphere")
 
-__all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_NAMESPACES, *_CURVES, *_OTHERS))
+__all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_SELECT, *_NAMESPACES, *_CURVES, *_OTHERS))
 
 
 def __getattr__(name: str) -> Any:
@@ -109,6 +112,8 @@ def __getattr__(name: str) -> Any:
         import spherometer._relation as module
     elif name in _MONITOR:
         import spherometer._monitor as module
+    elif name in _SELECT:
+        import spherometer._select as module
     elif name == "BandwidthCurve":
         import spherometer._curve as module
     elif name == "LocalDensity":

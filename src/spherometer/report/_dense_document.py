@@ -53,6 +53,9 @@ _MATCHING: dict[str, _document.Kinds] = {
     "data": str, "matching": str, "task": str, "value": _NUMBER, "sd": (int, float, _MAYBE), "seeds": list,
     "interval": (list, _MAYBE),
 }  # fmt: skip
+_PER_CLASS: dict[str, _document.Kinds] = {"data": str, "name": str, "classes": list, "values": list}
+_SPREAD: dict[str, _document.Kinds] = {"dropped": list, "relations": list, "correlations": dict}
+_DROPPED: dict[str, _document.Kinds] = {"data": str, "configuration": str, "seed": int}
 _HEAT: dict[str, _document.Kinds] = {"image": list, "alignment": list, "name": str}
 _FINDING: dict[str, _document.Kinds] = {"claim": str, "verdict": str, "evidence": str}
 
@@ -82,14 +85,24 @@ def checked(given: Any) -> dict[str, Any]:
             for name, value in trial[part].items():
                 if value is not None:
                     check_value(f"{where}.{part}.{name}", value)
-    for index, relation in enumerate(document["relations"]):
-        where = f".relations[{index}]"
-        check(where, relation, _RELATION)
-        _check_data(where, relation, document)
-        if relation["relation"] is not None:
-            check(f"{where}.relation", relation["relation"], _FITTED)
-            for name, ends in relation["relation"]["intervals"].items():
-                _check_ends(f"{where}.relation.intervals.{name}", ends)
+    _check_relations("", document["relations"], document)
+    if document.setdefault("spread", {}):
+        check(".spread", document["spread"], _SPREAD)
+        _check_relations(".spread", document["spread"]["relations"], document)
+        for index, row in enumerate(document["spread"]["dropped"]):
+            check(f".spread.dropped[{index}]", row, _DROPPED)
+        check(
+            ".spread.correlations",
+            document["spread"]["correlations"],
+            dict.fromkeys(document["spread"]["correlations"], (int, float, _MAYBE)),
+        )
+    for index, row in enumerate(document.setdefault("per_class", [])):
+        where = f".per_class[{index}]"
+        check(where, row, _PER_CLASS)
+        _check_data(where, row, document)
+        _check_grid(f"{where}.values", [row["values"]])
+        if len(row["classes"]) != len(row["values"]) or not all(isinstance(c, str) for c in row["classes"]):
+            refuse(f"{where}.classes", "name every value", str(row["classes"])[:60])
     for index, row in enumerate(document["matching"]):
         where = f".matching[{index}]"
         check(where, row, _MATCHING)
@@ -114,6 +127,17 @@ def checked(given: Any) -> dict[str, Any]:
         if not isinstance(text, str):
             refuse(f".caveats[{index}]", "be a text", type(text).__name__)
     return document
+
+
+def _check_relations(place: str, rows: list[Any], document: Mapping[str, Any]) -> None:
+    for index, relation in enumerate(rows):
+        where = f"{place}.relations[{index}]"
+        check(where, relation, _RELATION)
+        _check_data(where, relation, document)
+        if relation["relation"] is not None:
+            check(f"{where}.relation", relation["relation"], _FITTED)
+            for name, ends in relation["relation"]["intervals"].items():
+                _check_ends(f"{where}.relation.intervals.{name}", ends)
 
 
 def _is_number(value: Any) -> bool:

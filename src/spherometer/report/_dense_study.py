@@ -21,11 +21,11 @@ from spherometer.report._dense_document import (
     task_score,
     tasks,
 )
+from spherometer.report._dense_tables import NOT_TRAINED, per_class, relations, rule, spread, titled, warnings
 from spherometer.stores import write_file
 
 __all__ = ["SCHEMA", "checked", "csv_table", "render_dense", "write_dense"]
 _VERDICTS = {"shown": "yes", "not shown": "no"}
-_NOT_TRAINED = {"untrained": "An encoder that was never trained", "raw": "No encoder: raw pixels"}
 
 
 def _figures(document: dict[str, Any]) -> dict[str, Figure]:
@@ -45,89 +45,17 @@ def _figures(document: dict[str, Any]) -> dict[str, Figure]:
     return drawn
 
 
-def _titled(document: dict[str, Any], data: str, task: str, between: str = ": ") -> str:
-    """The task, and the data set where there are several."""
-    label = task_label(document, data, task)
-    return label if len(document["data"]) == 1 else f"{document['data'][data]['name']}{between}{label}"
-
-
 def _relation_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
     found = {(row["data"], row["task"], row["metrics"]): row["relation"] for row in document["relations"]}
     return [
         {
-            "label": _titled(document, data, task, ":\n"),
+            "label": titled(document, data, task, ":\n"),
             **{kind: found.get((data, task, kind)) for kind in KINDS},
         }
         for data in sets(document)
         for task in tasks(document)
         if any((data, task, kind) in found for kind in KINDS)
     ]
-
-
-def _relations(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the main table: data set x task x (cells | whole images)."""
-    order = sets(document), tasks(document), list(KINDS)
-    places = [{name: place for place, name in enumerate(names)} for names in order]
-
-    def place(row: Mapping[str, Any]) -> list[int]:
-        keys = (row["data"], row["task"], row["metrics"])
-        return [known.get(key, len(known)) for known, key in zip(places, keys, strict=True)]
-
-    return [_relation(document, row) for row in sorted(document["relations"], key=place)]
-
-
-def _relation(document: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "task": _titled(document, row["data"], row["task"]),
-        "numbers": KINDS.get(row["metrics"], row["metrics"]),
-        "refused": None,
-    }
-    one = row["relation"]
-    if one is None:
-        return shown | {"refused": row["message"] or "No reason was recorded."}
-    ends = one["intervals"]
-
-    def cell(name: str, digits: int = 2) -> dict[str, str]:
-        interval = ends.get(name)
-        rounded = None if interval is None else [round(end, digits) for end in interval]
-        return _format.cell({"value": _rounded(one.get(name), digits), "interval": rounded}, digits)
-
-    turned = cell("direction", 0)
-    if turned["value"] != _format.DASH:
-        turned["value"] += "°"
-    plain = ("adjusted_r2", "rho_spearman", "partial_align", "partial_uniform", "r_between")
-    return shown | {
-        "num": _counted(one["num"], one["num_groups"]),
-        "multiple_r": cell("multiple_r"),
-        "rho": cell("rho"),
-        "direction": turned,
-        "p_value": "< 0.001" if one["p_value"] < 0.001 else _format.number(one["p_value"], 3),
-        **{name: _format.number(_rounded(one.get(name), 2), 2) for name in plain},
-    }
-
-
-def _counted(num: int, num_groups: int) -> str:
-    words = f"{_format.count(num)} encoders"
-    return words if num == num_groups else f"{words} of {_format.count(num_groups)} settings"
-
-
-def _warnings(document: dict[str, Any]) -> list[dict[str, str]]:
-    """What relations warn of, each text once with the rows it belongs to."""
-    rows: dict[str, list[str]] = {}
-    for row in document["relations"]:
-        for text in (row["relation"] or {}).get("warnings", ()):
-            numbers = KINDS.get(row["metrics"], row["metrics"])
-            rows.setdefault(str(text), []).append(f"{_titled(document, row['data'], row['task'])}, {numbers}")
-    return [{"text": text, "rows": "; ".join(where)} for text, where in rows.items()]
-
-
-def _rounded(value: Any, digits: int) -> Any:
-    """Correlations near 0 are 0.00, not a power of ten."""
-    return round(value, digits) if isinstance(value, float) else value
-
-
-def _rule(row: Mapping[str, Any]) -> str:
-    return RULES.get(row["matching"], str(row["matching"]))
 
 
 def _panels(document: dict[str, Any], between: str = ": ") -> list[dict[str, Any]]:
@@ -142,9 +70,9 @@ def _panels(document: dict[str, Any], between: str = ": ") -> list[dict[str, Any
             )
             panels.append(
                 {
-                    "title": _titled(document, data, task, between),
+                    "title": titled(document, data, task, between),
                     "score": task_score(document, data, task),
-                    "rows": [{**row, "label": _rule(row).split(":")[0]} for row in chosen],
+                    "rows": [{**row, "label": rule(row).split(":")[0]} for row in chosen],
                     "without": _without(document, data, task),
                 }
             )
@@ -155,7 +83,7 @@ def _without(document: dict[str, Any], data: str, task: str) -> list[dict[str, s
     """What no training gives: untrained, raw pixels, chance."""
     losses = {each["id"]: each["loss"] for each in document["configurations"]}
     rows = []
-    for loss, words in _NOT_TRAINED.items():
+    for loss, words in NOT_TRAINED.items():
         values = [
             float(trial["tasks"][task]["value"])
             for trial in document["trials"]
@@ -179,7 +107,7 @@ def _matchings(document: dict[str, Any]) -> list[dict[str, Any]]:
             "without": panel["without"],
             "rows": [
                 {
-                    "name": _rule(row),
+                    "name": rule(row),
                     "cell": _format.cell(row, share=True),
                     "sd": _format.percent(row["sd"]),
                     "seeds": ", ".join(_format.number(100 * value, 1) for value in row["seeds"]),
@@ -245,7 +173,7 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
     trained = [
         trial
         for trial in trials
-        if losses[trial["configuration"]] not in _NOT_TRAINED and trial["status"] == "finished"
+        if losses[trial["configuration"]] not in NOT_TRAINED and trial["status"] == "finished"
     ]
     kinds = [losses[trial["configuration"]] for trial in trained]
     words = ["spherometer", "study", "dense", "--data", ",".join(sets(document))]
@@ -260,8 +188,10 @@ def _contents(document: dict[str, Any]) -> dict[str, Any]:
         "num_settings": len({trial["configuration"] for trial in trained}),
         "num_failed": sum(trial["status"] == "failed" for trial in trials),
         "findings": [{**row, "look": _VERDICTS.get(row["verdict"], "open")} for row in document["findings"]],
-        "relations": _relations(document),
-        "warnings": _warnings(document),
+        "relations": relations(document, document["relations"]),
+        "spread": spread(document),
+        "per_class": per_class(document),
+        "warnings": warnings(document),
         "correlations": _correlations(document),
         "matchings": _matchings(document),
         "measures": list(METRICS.values()),

@@ -12,14 +12,16 @@ import torch
 from spherometer._relation import performance_relation
 from spherometer._version import __version__
 from spherometer.errors import UndefinedError
+from spherometer.metrics import expected_uniformity
 from spherometer.study._conditional_findings import over_seeds
 from spherometer.study._dense_data import LARGEST, SMALLEST, Scenes, changes, load_scenes
 from spherometer.study._dense_findings import CAVEATS, dense_findings
-from spherometer.study._dense_grid import ABLATION, DenseConfiguration, DenseProtocol, DenseTask
+from spherometer.study._dense_grid import ABLATION, BASELINES, DenseConfiguration, DenseProtocol, DenseTask
 from spherometer.study._dense_work import TASKS
 from spherometer.study._document import environment, finite
 
 SCHEMA = "spherometer.study/dense/1"
+_LEAST_SPREAD = 0.1  # of the uniformity of the uniform law: cells with less are called one point
 KINDS = {"dense": ("dense_alignment", "dense_uniformity"), "instance": ("alignment", "uniformity")}
 Row = dict[str, Any]
 
@@ -44,16 +46,51 @@ def dense_document(work: Sequence[DenseTask], results: Mapping[str, Any], *, qui
         "relations": [relation(trials, *cell) for cell in _cells(names)],
         "matching": [row for name in names for task in TASKS for row in ablation(trials, name, task)],
         "correlations": {name: {kind: _between(trials, name, kind) for kind in KINDS} for name in names},
-        "heat": [
-            picture | ({"name": f"{task.data}: {picture['name']}"} if len(names) > 1 else {})
-            for task in work
-            for picture in results[task.key]["heat"]
-        ][:4],
+        "spread": _spread(trials, names, shared),
+        "per_class": [row for name in names for row in per_class(trials, name)],
+        "heat": [picture for task in work for picture in results[task.key]["heat"]],
         "caveats": list(CAVEATS),
     }
     found["findings"] = dense_findings(found)
     cleaned: Row = finite(found)
     return cleaned
+
+
+def at_one_point(trial: Row, dim: int) -> bool:
+    """Whether its cells lie nearly all at one point: not a tenth of the way to the uniform law."""
+    found = trial["metrics"].get("dense_uniformity")
+    return bool(found) and float(found["value"]) > _LEAST_SPREAD * expected_uniformity(dim)
+
+
+def _spread(trials: Sequence[Row], names: Sequence[str], shared: DenseProtocol) -> Row:
+    """The numbers of cells once more without encoders whose cells lie at one point; {} if there are none."""
+    dropped = [trial for trial in trials if at_one_point(trial, shared.dim)]
+    sets = [name for name in names if any(trial["data"] == name for trial in dropped)]
+    kept = [trial for trial in trials if not at_one_point(trial, shared.dim)]
+    if not sets:
+        return {}
+    return {
+        "dropped": [{key: trial[key] for key in ("data", "configuration", "seed")} for trial in dropped],
+        "relations": [relation(kept, name, task, "dense") for name in sets for task in TASKS],
+        "correlations": {name: _between(kept, name, "dense") for name in sets},
+    }
+
+
+def per_class(trials: Sequence[Row], data: str) -> list[Row]:
+    """IoU of every class, mean over seeds: of the arms of the ablation, of no training, of raw pixels."""
+    arms = {**{name: each.id for name, each in ABLATION.items()}, **{each.id: each.id for each in BASELINES}}
+    rows = []
+    for name, chosen in arms.items():
+        found = [
+            trial["tasks"]["segmentation"]["per_class"]
+            for trial in trials
+            if (trial["data"], trial["configuration"]) == (data, chosen) and trial["tasks"]
+        ]
+        if found:
+            classes = [each for each in found[0] if all(each in one for one in found)]
+            means = [float(np.mean([one[each] for one in found])) for each in classes]
+            rows.append({"data": data, "name": name, "classes": classes, "values": means})
+    return rows
 
 
 def _cells(names: Sequence[str]) -> list[tuple[str, str, str]]:
@@ -201,8 +238,9 @@ def _protocol(shared: DenseProtocol) -> Row:
         "classification": "logistic regression on the mean of the same map: accuracy with one digit, mean "
         "average precision over the digits with several",
         "raw_pixels": "patches of 8 x 8 pixels as cells; the scene in 14 x 14 pixels as a whole",
-        "chosen": "no arm and no penalty; pooling by maxima and the probe's doubling of maps were settled "
-        "after early runs that were scored on test scenes",
+        "chosen": "background, crops, width, rate, number of scenes, and the loss under which partners are "
+        "compared: on other scenes of the digits that encoders are measured on, one seed; pooling by maxima "
+        "and the probe's doubling of maps: earlier, on test scenes. No arm was left out",
         "relations": "bootstrap and permutations of configurations, not of encoders",
         "strength": shared.strength,
         "upsample": shared.upsample,

@@ -2,6 +2,7 @@
 
 Differences of arms are paired by seed, with Student's t interval over seeds. "shown": the interval lies on
 the claim's side; "not shown": it lies on the other side; "unclear": it holds both, or there is one seed.
+Where the cells of some encoders lie at one point, what is said of relations must hold with and without them.
 """
 
 from __future__ import annotations
@@ -89,6 +90,19 @@ def _related(document: Mapping[str, Any], data: str, task: str, kind: str) -> tu
     return None, "It was not computed."
 
 
+def _spread(document: Mapping[str, Any], data: str, task: str) -> tuple[Row | None, str]:
+    """The relation of cells without encoders whose cells lie at one point, and what to say of it."""
+    again = document.get("spread") or {}
+    num = sum(row["data"] == data for row in again.get("dropped", ()))
+    if not num:
+        return None, ""
+    name = "encoder" if num == 1 else "encoders"
+    for row in again["relations"]:
+        if (row["data"], row["task"]) == (data, task) and row["relation"] is not None:
+            return row["relation"], f"Without the {num} {name} whose cells lie at one point"
+    return None, ""
+
+
 def _stronger(document: Mapping[str, Any], data: str, where: str, task: str) -> dict[str, str]:
     """Do the numbers of cells foretell the task better than those of whole images?"""
     claim = (
@@ -97,18 +111,26 @@ def _stronger(document: Mapping[str, Any], data: str, where: str, task: str) -> 
     (dense, why), (whole, why_not) = (_related(document, data, task, kind) for kind in ("dense", "instance"))
     if dense is None or whole is None:
         return make_finding(claim, "unclear", why or why_not)
-    ends = [each["intervals"]["multiple_r"] for each in (dense, whole)]
-    verdict = "unclear"
-    if ends[0][0] > ends[1][1] and dense["p_value"] < 0.05:
-        verdict = "shown"
-    elif ends[0][1] < ends[1][0] and whole["p_value"] < 0.05:
-        verdict = "not shown"
+    verdict = _closer(dense, whole)
     said = "; ".join(
         f"{words}: multiple R {each['multiple_r']:.2f} {_ends(each['intervals']['multiple_r'])}, p "
         f"{each['p_value']:.2g}, {each['num']} encoders of {each['num_groups']} configurations"
         for words, each in (("cells", dense), ("whole images", whole))
     )
-    return make_finding(claim, verdict, f"{said}. Intervals that overlap decide nothing.")
+    again, words = _spread(document, data, task)
+    more = ""
+    if again is not None:
+        verdict = verdict if _closer(again, whole) == verdict else "unclear"
+        ends = _ends(again["intervals"]["multiple_r"])
+        more = f" {words}, cells: multiple R {again['multiple_r']:.2f} {ends}, p {again['p_value']:.2g}."
+    return make_finding(claim, verdict, f"{said}.{more} Intervals that overlap decide nothing.")
+
+
+def _closer(dense: Row, whole: Row) -> str:
+    ends = [each["intervals"]["multiple_r"] for each in (dense, whole)]
+    if ends[0][0] > ends[1][1] and dense["p_value"] < 0.05:
+        return "shown"
+    return "not shown" if ends[0][1] < ends[1][0] and whole["p_value"] < 0.05 else "unclear"
 
 
 def _lower_left(document: Mapping[str, Any], data: str, where: str, task: str) -> dict[str, str]:
@@ -117,17 +139,25 @@ def _lower_left(document: Mapping[str, Any], data: str, where: str, task: str) -
     found, why = _related(document, data, task, "dense")
     if found is None:
         return make_finding(claim, "unclear", why)
-    low, high = found["intervals"]["rho"]
-    verdict = judge(low, high)
-    if verdict != "unclear" and found["p_value"] >= 0.05:
-        verdict = "unclear"
     turned = found["intervals"]["direction"]
-    return make_finding(
-        claim, verdict,
-        f"Signed rho {found['rho']:.2f} {_ends([low, high])}; direction {found['direction']:.0f} degrees "
-        f"[{turned[0]:.0f}, {turned[1]:.0f}] (0 alignment alone, 90 uniformity alone); "
-        f"p {found['p_value']:.2g}.",
-    )  # fmt: skip
+    said = (
+        f"Signed rho {found['rho']:.2f} {_ends(found['intervals']['rho'])}; direction "
+        f"{found['direction']:.0f} degrees [{turned[0]:.0f}, {turned[1]:.0f}] (0 alignment alone, 90 "
+        f"uniformity alone); p {found['p_value']:.2g}."
+    )
+    verdict = _signed(found)
+    again, words = _spread(document, data, task)
+    if again is not None:
+        verdict = verdict if _signed(again) == verdict else "unclear"
+        said += (
+            f" {words}: signed rho {again['rho']:.2f} {_ends(again['intervals']['rho'])}, direction "
+            f"{again['direction']:.0f} degrees, p {again['p_value']:.2g}."
+        )
+    return make_finding(claim, verdict, said)
+
+
+def _signed(found: Row) -> str:
+    return "unclear" if found["p_value"] >= 0.05 else judge(*found["intervals"]["rho"])
 
 
 def _opposed(document: Mapping[str, Any], data: str, where: str) -> dict[str, str]:
@@ -141,7 +171,12 @@ def _opposed(document: Mapping[str, Any], data: str, where: str) -> dict[str, st
     if dense is None:
         return make_finding(claim, "unclear", "There are too few encoders.")
     said = f"Correlation of cells {dense:.2f}" + ("" if whole is None else f", of whole images {whole:.2f}")
-    return make_finding(claim, "shown" if dense < _STRONG else "not shown", f"{said}; a number, no interval.")
+    verdict = "shown" if dense < _STRONG else "not shown"
+    again = ((document.get("spread") or {}).get("correlations") or {}).get(data)
+    if again is not None:
+        verdict = verdict if (again < _STRONG) == (dense < _STRONG) else "unclear"
+        said += f"; of cells without encoders whose cells lie at one point {again:.2f}"
+    return make_finding(claim, verdict, f"{said}; numbers, no interval.")
 
 
 def _ends(ends: Sequence[float]) -> str:

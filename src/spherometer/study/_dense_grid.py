@@ -155,7 +155,7 @@ class DenseProtocol:
     width: int = 12
     hidden: int = 128
     dim: int = 64
-    num_cells: int = 4096
+    num_cells: int = 2048
     batch_cells: int = 512
     strength: float = 1.0
     upsample: int = 2
@@ -204,7 +204,7 @@ def protocol(quick: bool) -> DenseProtocol:
         recipe = StudyRecipe(epochs=2, batch_size=64, learning_rate=8e-3)
         return DenseProtocol(recipe, 256, 128, 64, 128, num_cells=1024)
     recipe = StudyRecipe(epochs=12, batch_size=64, learning_rate=8e-3)
-    return DenseProtocol(recipe, 3072, 512, 256, 512)
+    return DenseProtocol(recipe, 2048, 512, 256, 512)
 
 
 def tasks(data: Sequence[Data], quick: bool, seeds: int) -> list[DenseTask]:

@@ -11,32 +11,46 @@ import typer
 from spherometer.errors import InputError
 
 _MAX_BYTES = 256 << 20
+_PLURALS = {"study": "studies", "comparison": "comparisons", "selection": "selections"}
 
 
 def report(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULTS", help="results.json of a study (or its directory), or evaluations."),
+        typer.Argument(
+            metavar="RESULTS",
+            help="results.json of a study (or its directory), evaluations, a comparison or a selection.",
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Directory of the page, or for evaluations a file that ends in .html.")
+        Path | None,
+        typer.Option(help="Directory of the page, or except for a study a file that ends in .html."),
     ] = None,
 ) -> int:
-    """Write one HTML page from the results of a study, or from evaluations that `measure --out` saved."""
+    """Write one HTML page from the results of a study, or of `measure`, `compare` or `select`."""
     paths = [path / "results.json" if path.is_dir() else path for path in results]
     documents = [_read(path) for path in paths]
-    studies = [index for index, one in enumerate(documents) if _is_study(one)]
-    if studies and len(documents) > 1:
+    kinds = [_kind(one) for one in documents]
+    alone = [kind for kind in kinds if kind != "evaluation"]
+    if alone and len(documents) > 1:
         _refuse(
-            "RESULTS must be one study, or one or several evaluations",
+            f"RESULTS must be one {alone[0]}, or one or several evaluations",
             "a page shows one or the other",
-            f"{len(studies)} studies among {len(documents)} files",
-            "Call report once for each study",
+            f"{len(alone)} {_PLURALS[alone[0]]} among {len(documents)} files",
+            f"Call report once for each {alone[0]}",
         )
-    if studies:
+    if kinds[0] == "study":
         from spherometer.report import write_study
 
         page = write_study(documents[0], out or paths[0].parent)
+    elif kinds[0] == "comparison":
+        from spherometer.report import write_comparison
+
+        page = write_comparison(documents[0], out or paths[0].with_suffix(".html"))
+    elif kinds[0] == "selection":
+        from spherometer.report import write_selection
+
+        page = write_selection(documents[0], out or paths[0].with_suffix(".html"))
     else:
         from spherometer._results import Evaluation
         from spherometer.report import write_evaluations
@@ -51,9 +65,11 @@ def _refuse(must: str, because: str, got: str, fix: str) -> NoReturn:
     raise InputError(" ".join(f"report: {must}, because {because}. Got {got}. {fix}.".split()))
 
 
-def _is_study(document: Any) -> bool:
+def _kind(document: Any) -> str:
+    """What a document says it is; what says nothing we know is refused as an evaluation."""
     schema = document.get("schema") if isinstance(document, dict) else None
-    return isinstance(schema, str) and schema.startswith("spherometer.study/")
+    said = schema.split("/")[0].removeprefix("spherometer.") if isinstance(schema, str) else ""
+    return said if said in _PLURALS else "evaluation"
 
 
 def _read(path: Path) -> Any:

@@ -2,6 +2,8 @@
 
 from spherometer.plots._bandwidths import bandwidths as bandwidths
 from spherometer.plots._circle import circle as circle
+from spherometer.plots._comparison import comparison_differences as comparison_differences
+from spherometer.plots._comparison import selection_paths as selection_paths
 from spherometer.plots._conditional import bandwidth_scores as bandwidth_scores
 from spherometer.plots._conditional import trade as trade
 from spherometer.plots._dense_planes import dense_planes as dense_planes

@@ -112,8 +112,8 @@ def _reference(values: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any]:
-    measurements = evaluation["metrics"]
+def _rows(measurements: dict[str, Any]) -> list[dict[str, Any]]:
+    """A line of the table for each measurement."""
     rows = []
     for key, one in measurements.items():
         known = _words.MEASURES.get(key)
@@ -128,17 +128,29 @@ def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any
                 "settings": _settings(one["settings"]),
             }
         )
+    return rows
+
+
+def plain_section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation on the page of something else: its table, figures of its rows, its origin."""
     return {
         "id": f"evaluation-{index}",
         "name": name,
         "version": evaluation["spherometer"],
         "notes": evaluation["notes"],
-        "rows": rows,
+        "rows": _rows(evaluation["metrics"]),
+        "portrait": _portrait.section(evaluation.get("portrait")),
+        "provenance": _portrait.provenance(evaluation.get("provenance")),
+    }
+
+
+def _section(index: int, name: str, evaluation: dict[str, Any]) -> dict[str, Any]:
+    measurements = evaluation["metrics"]
+    return {
+        **plain_section(index, name, evaluation),
         "summary": _summary.summary(evaluation),
         "standing": _portrait.standing([(name, measurements)]),
         "figure": _page.image(plots.to_svg(plots.intervals(measurements))) if measurements else None,
-        "portrait": _portrait.section(evaluation.get("portrait")),
-        "provenance": _portrait.provenance(evaluation.get("provenance")),
         "curve": _curve(evaluation),
         "density": _local_density.section(evaluation.get("local_density")),
     }

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import spherometer as sm
-from dense_document import ARMS, made_up_document, made_up_results
+from dense_document import ARMS, made_up_document, made_up_results, measured
 from spherometer.cli._main import main
 from spherometer.errors import InputError
 from spherometer.report import render
@@ -134,6 +134,28 @@ class TestWorker:
         assert 0 <= low <= result["tasks"]["classification"]["value"] <= high <= 1
 
 
+class TestRandomPartners:
+    def test_what_they_ask_for_is_a_code_of_the_image_in_every_cell_not_one_point(self):
+        """Free vectors reach it, from near one point too: the loss does not force encoders there."""
+        generator = torch.Generator().manual_seed(0)
+        base = torch.randn(1, 16, 1, 1, generator=generator)
+        maps = [base + 0.1 * torch.randn(16, 16, 3, 3, generator=generator) for _ in range(2)]
+        x, y = (each.requires_grad_() for each in maps)
+        loss = sm.losses.DenseInfoNCELoss(0.07, dense_weight=1.0, matching="random")
+        start = float(loss(x, y).detach())
+        optimizer = torch.optim.Adam([x, y], lr=0.02)
+        for _ in range(200):
+            optimizer.zero_grad()
+            value = loss(x, y)
+            value.backward()
+            optimizer.step()
+        x = x.detach()
+        assert start > 1.5  # log 16 = 2.77 at one point
+        assert float(value.detach()) < 0.1
+        assert float(sm.dense_uniformity(x, pairs="within_image")) > -0.2
+        assert float(sm.dense_uniformity(x)) < -2.0
+
+
 class TestDocument:
     def test_every_cell_of_the_table_is_there_by_configuration(self, document):
         cells = {(row["data"], row["task"], row["metrics"]) for row in document["relations"]}
@@ -167,6 +189,51 @@ class TestDocument:
         claim = "Several digits: partners that show the same place make better maps than random partners."
         assert found[claim] == "shown"
         assert len(found) == len(document["findings"]) == 10
+
+    def test_cells_at_one_point_are_told_apart(self):
+        work = tasks(["multi", "single"], True, 3)
+        results = made_up_results(work)
+        alone = next(t for t in work if t.configuration == OTHERS[2] and t.data == "multi")
+        results[alone.key]["metrics"]["dense_uniformity"] = measured(-0.38)  # the law of 64 numbers: -3.875
+        found = dense_document(work, results, quick=True)
+        assert found["spread"]["dropped"] == [
+            {"data": "multi", "configuration": alone.configuration.id, "seed": 0}
+        ]
+        assert [(row["task"], row["num"]) for row in found["spread"]["relations"]] == [
+            ("segmentation", 19), ("classification", 19),
+        ]  # fmt: skip
+        assert found["relations"][0]["num"] == 20
+        kept = [t for t in found["trials"] if t["key"] != alone.key and t["data"] == "multi"]
+        kept = [t["metrics"] for t in kept if t["metrics"]["dense_uniformity"]]
+        columns = [[m[name]["value"] for m in kept] for name in ("dense_alignment", "dense_uniformity")]
+        assert found["spread"]["correlations"] == {"multi": pytest.approx(np.corrcoef(columns)[0, 1])}
+        told = [f for f in found["findings"] if "cells lie at one point" in f["evidence"]]
+        assert len(told) == 5
+        assert all(f["claim"].startswith("Several digits") for f in told)
+        page = render(json.loads(json.dumps(found)))
+        assert "Table 1b" in page
+        assert "InfoNCE (temperature 0.07), cells 0.5, random" in page
+        assert dense_document(work, made_up_results(work), quick=True)["spread"] == {}
+
+    def test_a_relation_must_hold_with_and_without_them(self):
+        work = tasks(["multi"], True, 3)
+        results = made_up_results(work)
+        for task in work:  # of scattered encoders nothing is foretold; one at a point makes it all
+            if results[task.key]["metrics"]["dense_uniformity"] is not None:
+                far = task.configuration == OTHERS[2]
+                results[task.key]["metrics"]["dense_uniformity"] = measured(-0.01 if far else -3.5)
+                results[task.key]["metrics"]["dense_alignment"] = measured(0.0 if far else 1.0)
+        found = dense_document(work, results, quick=True)
+        assert found["correlations"]["multi"]["dense"] == pytest.approx(-1.0)
+        assert found["spread"]["correlations"]["multi"] is None
+        assert all(row["relation"] is None for row in found["spread"]["relations"])
+        render(json.loads(json.dumps(found)))
+
+    def test_iou_of_every_class_is_the_mean_over_seeds(self, document):
+        rows = {row["name"]: row for row in document["per_class"]}
+        assert set(rows) == {*ARMS, "untrained", "raw"}
+        assert rows["geometric"]["classes"] == ["background"]
+        assert rows["geometric"]["values"] == pytest.approx([0.8])
 
     def test_one_seed_and_failures_are_said(self):
         work = tasks(["multi", "single"], True, 1)

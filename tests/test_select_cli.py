@@ -124,5 +124,6 @@ def test_every_criterion_can_be_asked_for(run, place):
 def test_what_is_refused(run, place, arguments, what):
     result = run(*arguments)
     assert isinstance(result.exception, InputError)
+    assert str(result.exception).startswith("select: ")
     assert what in str(result.exception)
     assert "\n" not in str(result.exception)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spherometer.cli._files import refuse
+from spherometer.errors import InputError
 
 
 class Criterion(enum.StrEnum):
@@ -117,22 +117,18 @@ def _candidates(places: list[Path], options: dict[str, Any], performance: Path |
     from spherometer._select._names import candidates_of
 
     if len(places) == 1 and not places[0].is_dir():
-        refuse(
-            "DIR must be a directory, or several files",
-            "several candidates are compared",
-            f"the single path {str(places[0])!r}",
-            "Put one file for each encoder into a directory",
+        raise InputError(
+            "select: DIR must be a directory, or several files, because several candidates are compared. "
+            f"Got the single path {str(places[0])!r}. Put one file for each encoder into a directory."
         )
     if len(places) == 1:
         paths, _ = candidates_of(places[0], performance)
     else:
         paths = {path.with_suffix("").as_posix(): path for path in places}
         if len(paths) < len(places):
-            refuse(
-                "DIR must be files of different names",
-                "each candidate is called by its file name without its ending",
-                f"{len(places)} files, {len(paths)} names",
-                "Rename one",
+            raise InputError(
+                "select: DIR must be files of different names, because each candidate is called by its file "
+                f"name without its ending. Got {len(places)} files, {len(paths)} names. Rename one."
             )
     given = {name: value for name, value in options.items() if value is not None}
     return {

@@ -79,24 +79,23 @@ def _missing(value: Any) -> bool:
     return value is None or kind in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
 
 
-def by_value(values: list[Any]) -> dict[str, list[int]]:
+def by_value(values: list[Any]) -> list[tuple[str, list[int]]]:
+    """Name and rows of each value, in the order of their appearance."""
     found: dict[str, list[int]] = {}
     for row, value in enumerate(values):
         if not _missing(value):
-            found.setdefault(plain_text(value), []).append(row)
-    return found
+            found.setdefault(str(value), []).append(row)
+    return [(plain_text(values[rows[0]]), rows) for rows in found.values()]
 
 
-def _by_quarter(values: list[Any]) -> dict[str, list[int]]:
+def _by_quarter(values: list[Any]) -> list[tuple[str, list[int]]]:
     """Rows by quarters of a column of numbers."""
     there = [row for row, value in enumerate(values) if not _missing(value)]
     numbers = np.array([float(values[row]) for row in there])
     cuts = np.unique(np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1]))
     quarter = np.searchsorted(cuts[1:-1], numbers, side="right")
     names = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(cuts)]
-    return {
-        name: [there[at] for at in np.flatnonzero(quarter == number)] for number, name in enumerate(names)
-    }
+    return [(name, [there[at] for at in np.flatnonzero(quarter == k)]) for k, name in enumerate(names)]
 
 
 def group_table(
@@ -115,7 +114,7 @@ def group_table(
     quarters = (
         numeric and not column.is_label and len(set(there)) > _VALUES and all(map(math.isfinite, there))
     )
-    groups = list((_by_quarter(values) if quarters else by_value(values)).items())
+    groups = _by_quarter(values) if quarters else by_value(values)
     shown = groups
     if not quarters:
         largest = sorted(groups, key=lambda item: (-len(item[1]), item[0]))[:_SHOWN]

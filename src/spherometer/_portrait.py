@@ -249,8 +249,7 @@ def _marks(plane: Tensor, tables: Sequence[Column]) -> list[dict[str, Any]]:
     labels = next((one.values for one in tables if one.is_label), None)
     if labels is None:
         return []
-    groups = by_value(labels)
-    largest = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))[:10]
+    largest = sorted(by_value(labels), key=lambda item: (-len(item[1]), item[0]))[:10]
     return [{"name": name, "at": plane[index].mean(dim=0).tolist()} for name, index in sorted(largest)]
 
 

@@ -61,10 +61,10 @@ class Widened:
         return out
 
 
-def widen(x: Tensor, centre: Tensor, t: float) -> Widened:
-    """Centre the rows and add the two columns."""
+def widen(x: Tensor, centre: Tensor, t: float, out: Tensor | None = None) -> Widened:
+    """Centre the rows and add the two columns, in memory of their own or in ``out``."""
     n, d = x.shape
-    z = x.new_empty(n, d + 2)
+    z = x.new_empty(n, d + 2) if out is None else out
     rows = torch.sub(x, centre, out=z[:, :d])
     z[:, d] = 1
     z[:, d + 1] = rows.square().sum(dim=1).double().mul_(-t * LOG2_E)  # t is not rounded

@@ -30,6 +30,8 @@ from spherometer.rows import BUDGET, UNIT, RowSource, units
 
 Progress = Callable[[int, int], None]
 _EXCHANGED = 1 << 25  # bytes of column sums that are exchanged at once
+_RESERVED = 12 << 20  # bytes for tiles, the GEMM and what is small
+_PART = 512  # rows that are scaled and centred at a time
 
 
 @torch.no_grad()
@@ -179,25 +181,28 @@ class _Side:
         self.num, self.dim = source.shape
         self.spans = list(units(self.num))
 
-    def rows(self, unit: int) -> Tensor:
-        """One unit of rows, float32 or float64, scaled where asked."""
+    def parts(self, unit: int) -> Iterator[tuple[int, Tensor]]:
+        """One unit of rows, scaled where asked: the place in the unit and a part of it, again and again."""
         rows = self.source.read(*self.spans[unit])
-        return sphere.normalize(rows) if self.scale else rows
+        for start in range(0, len(rows), _PART):
+            part = rows[start : start + _PART]
+            yield start, sphere.normalize(part) if self.scale else part
 
     def survey(self) -> tuple[Tensor, float, float, float]:
         """Sum of the rows [D], largest length, and a number (with its size) that other rows would change."""
         total, longest = torch.zeros(self.dim, dtype=torch.float64), 0.0
         mark = size = 0.0
         ramp = torch.arange(1, self.dim + 1, dtype=torch.float64)
-        for unit, (start, stop) in enumerate(self.spans):
-            rows = self.rows(unit).double()
-            lengths = torch.linalg.vector_norm(rows, dim=1)
-            if not math.isfinite(float(lengths.sum())) or (self.scale and not float(lengths.min()) > 0):
-                self._refuse(start, lengths)
-            total += rows.sum(dim=0)
-            longest = max(longest, float(lengths.max()))
-            marks = (rows @ ramp) * torch.arange(start + 1, stop + 1, dtype=torch.float64)
-            mark, size = mark + float(marks.sum()), size + float(marks.abs().sum())
+        for unit, (first, _) in enumerate(self.spans):
+            for place, part in self.parts(unit):
+                rows, start = part.double(), first + place
+                lengths = torch.linalg.vector_norm(rows, dim=1)
+                if not math.isfinite(float(lengths.sum())) or (self.scale and not float(lengths.min()) > 0):
+                    self._refuse(start, lengths)
+                total += rows.sum(dim=0)
+                longest = max(longest, float(lengths.max()))
+                marks = (rows @ ramp) * torch.arange(start + 1, start + len(rows) + 1, dtype=torch.float64)
+                mark, size = mark + float(marks.sum()), size + float(marks.abs().sum())
         return total, longest, mark, size
 
     def _refuse(self, start: int, lengths: Tensor) -> None:
@@ -240,36 +245,50 @@ class _Walk:
         """Look at all rows: centre, precision, and marks of the rows with their sizes."""
         surveys = [side.survey() for side in self.sides]
         means = [total / side.num for (total, *_), side in zip(surveys, self.sides, strict=True)]
-        self.centre = torch.stack(means).mean(dim=0)
+        self.mean = torch.stack(means).mean(dim=0)
         double = any(side.source.dtype == "float64" for side in self.sides)
         self.dtype = torch.float64 if double else torch.float32
         longest = max(most for _, most, _, _ in surveys)
-        far = 4 * self.t * (longest + float(self.centre.norm())) ** 2
+        far = 4 * self.t * (longest + float(self.mean.norm())) ** 2
         if not far <= RANGE[self.dtype]:  # a bound: look closer
             far = self._range()
             self.dtype = self.dtype if far <= RANGE[self.dtype] else torch.float64
         self.online = not far <= RANGE[self.dtype]
+        self.centre = self.mean.to(self.dtype)
         return [mark for *_, mark, _ in surveys], [size for *_, size in surveys]
 
     def _range(self) -> float:
         """Bound of t d^2 over the pairs."""
+        self.centre = self.mean.to(self.dtype)
+        (memory,) = self._memory(1)
         most = [
-            math.sqrt(max(exponent_range(self._widened(side, unit)) for unit in range(len(side.spans))))
+            math.sqrt(
+                max(exponent_range(self._widened(side, unit, memory)) for unit in range(len(side.spans)))
+            )
             for side in self.sides
         ]  # twice the largest distance from the centre
         return ((most[0] + most[-1]) / 2) ** 2
 
     def _height(self, budget: int) -> int:
         """Units of a stripe that the budget holds, next to the sums and the unit that is read."""
-        size = UNIT * (self.sides[0].dim + 2) * self.dtype.itemsize
-        left = budget - 4 * size - _EXCHANGED * (self.group.world > 1)
+        read = max(2 * UNIT * side.dim * (8 if side.source.dtype == "float64" else 4) for side in self.sides)
+        left = budget - _RESERVED - _EXCHANGED * (self.group.world > 1) - read
         left -= 32 * sum(side.num for side in self.sides)
-        return max(1, min(left // size, len(self.sides[0].spans)))
+        size = UNIT * (self.sides[0].dim + 2) * self.dtype.itemsize
+        return max(1, min(left // size - 1, len(self.sides[0].spans)))
 
-    def _widened(self, side: _Side, unit: int) -> Widened:
-        """One unit as factors of the GEMM."""
-        rows = side.rows(unit).to(self.dtype)
-        return widen(rows, self.centre.to(self.dtype), self.t)
+    def _widened(self, side: _Side, unit: int, memory: Tensor) -> Widened:
+        """One unit as factors of the GEMM, in ``memory`` [UNIT, D + 2]."""
+        start, stop = side.spans[unit]
+        z = memory[: stop - start]
+        for place, part in side.parts(unit):
+            widen(part.to(self.dtype), self.centre, self.t, out=z[place : place + len(part)])
+        return Widened(z, self.t)
+
+    def _memory(self, num: int) -> list[Tensor]:
+        """Room for ``num`` units."""
+        rows = min(UNIT, max(side.num for side in self.sides))
+        return list(torch.empty(num, rows, self.sides[0].dim + 2, dtype=self.dtype))
 
     def sums(self) -> tuple[_Sums, _Sums]:
         """Sums of every row of the first set over later partners, and of the last set over earlier ones.
@@ -283,24 +302,31 @@ class _Walk:
         mine = [unit for unit in range(count) if self.group.owner(unit) == self.group.rank]
         self.done, self.total = 0, sum(others - unit * self.symmetric for unit in mine)
         height = self.height * self.group.world
+        memory = self._memory(min(self.height, len(mine)) + 1)
         for first in range(0, count, height):
             stripe = range(first, min(first + height, count))
             own = [unit for unit in mine if unit in stripe]
             kept: dict[int, Widened] = {}
+            free = list(memory)  # the last one is for the unit that is read
             steps = max(1, _EXCHANGED // (8 * UNIT * len(stripe)))
             begin = first if self.symmetric else 0
             for start in range(begin, others, steps):
                 batch = range(start, min(start + steps, others))
                 if self.group.world == 1:
-                    for panel in self._panels(batch, own, kept, later):
+                    for panel in self._panels(batch, own, kept, free, later):
                         earlier.add(panel.unit, panel.shift, panel.columns)
                 else:
-                    self._share(batch, stripe, self._panels(batch, own, kept, later), earlier)
+                    self._share(batch, stripe, self._panels(batch, own, kept, free, later), earlier)
         self._collect(later, mine)
         return later, earlier
 
     def _panels(
-        self, batch: range, own: Sequence[int], kept: dict[int, Widened], later: _Sums
+        self,
+        batch: range,
+        own: Sequence[int],
+        kept: dict[int, Widened],
+        free: list[Tensor],
+        later: _Sums,
     ) -> Iterator[_Panel]:
         """Take the own panels with a batch of units; their row sums are added here."""
         left, right = self.sides[0], self.sides[-1]
@@ -308,12 +334,12 @@ class _Walk:
             partners = [one for one in own if one <= unit or not self.symmetric]
             if not partners:
                 continue
-            two = kept[unit] if self.symmetric and unit in kept else self._widened(right, unit)
-            if self.symmetric and unit in own:
-                kept[unit] = two
             for one in partners:
                 if one not in kept:
-                    kept[one] = self._widened(left, one)
+                    kept[one] = self._widened(left, one, free.pop(0))
+            held = kept.get(unit) if self.symmetric else None
+            two = held or self._widened(right, unit, free[-1])
+            for one in partners:
                 diagonal = self.symmetric and one == unit
                 panel = self._panel(one, unit, kept[one], two, diagonal)
                 twice = 2.0 if self.symmetric and not diagonal else 1.0

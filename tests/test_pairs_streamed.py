@@ -445,6 +445,14 @@ def test_spoiled_rows_are_refused(small_units, kind):
     with pytest.raises(InputError) as error:
         pairs.streamed_moments(ArrayRows(x, "rows.npy"), 2.0)
     assert str(error.value) == SPOILED[kind][1]
+    x[40] = 0.0  # a place like any other, where rows are taken as they are
+    if kind == "nan":
+        with pytest.raises(InputError) as error:
+            pairs.streamed_moments(ArrayRows(x, "rows.npy"), 2.0, scale=False)
+        assert str(error.value) == SPOILED[kind][1]
+    else:
+        found = pairs.streamed_moments(ArrayRows(x), 0.1, scale=False)
+        assert found.log_mean == pytest.approx(loops(x, 0.1)[0], abs=1e-12)
 
 
 def test_streamed_arguments():

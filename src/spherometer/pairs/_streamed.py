@@ -206,7 +206,8 @@ class _Side:
         return total, longest, mark, size
 
     def _refuse(self, start: int, lengths: Tensor) -> None:
-        bad = int((~(torch.isfinite(lengths) & (lengths > 0))).nonzero()[0])
+        spoiled = ~torch.isfinite(lengths)
+        bad = int((spoiled | (lengths == 0) if self.scale else spoiled).nonzero()[0])
         zero = float(lengths[bad]) == 0
         _checks.refuse(
             InputError, self.function, self.name,

@@ -177,7 +177,7 @@ def test_groups_are_measured_as_sets_of_their_own() -> None:
     assert first["alignment"] == pytest.approx(float(sm.alignment(mine, other[::3])))
     assert first["shift"] == pytest.approx(float((mine.mean(dim=0) - unit.mean(dim=0)).norm()))
     assert [row["num"] for row in age["rows"]] == [15] * 4
-    assert age["rows"][0]["name"] == "20 to 35"
+    assert age["rows"][0]["name"] == "20 to 34.24"
     assert (site["num_missing"], [row["name"] for row in site["rows"]]) == (20, ["a", "b"])
 
 

@@ -47,7 +47,7 @@ def test_the_page_says_what_the_portrait_says() -> None:
     assert "From 120 of 1 200 rows, drawn at random, in 6 dimensions." in words
     assert " ".join(_format.percent(portrait["distances"]["closer"]).split()) in words
     assert "all 7 140 pairs" in words
-    for name in ("kind 0", "Paris", "20 to 35", portrait["neighbors"]["outliers"][0]["id"]):
+    for name in ("kind 0", "Paris", "20 to 34", portrait["neighbors"]["outliers"][0]["id"]):
         assert name in words
     for name in portrait["neighbors"]["duplicates"][0]["ids"]:
         assert name in words
@@ -114,6 +114,15 @@ def test_words_of_pairs(value: float, word: str) -> None:
     (card,) = _summary.summary({"metrics": metrics_of(alignment=(value, {"unrelated pairs": 2.0}))})
     assert card["word"] == word
     assert "unrelated rows would have 2.000" in card["evidence"]
+
+
+def test_far_pairs_may_still_be_nearer_than_others() -> None:
+    portrait = evaluation_document()["portrait"]
+    portrait["neighbors"] |= {"num_close": 0, "num_equal": 0}
+    for closer, word in ((0.9, "far"), (0.5, "apart")):
+        portrait["distances"]["closer"] = closer
+        metrics = metrics_of(alignment=(1.4, {"unrelated pairs": 2.0}))
+        assert _summary.summary({"metrics": metrics, "portrait": portrait})[0]["word"] == word
 
 
 @pytest.mark.parametrize(("value", "word"), [(0.9, "together"), (0.3, "mixed"), (0.12, "unrelated")])

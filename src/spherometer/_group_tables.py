@@ -5,7 +5,6 @@ Shapes: N rows, D dimensions.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,10 +91,14 @@ def _by_quarter(values: list[Any]) -> list[tuple[str, list[int]]]:
     """Rows by quarters of a column of numbers."""
     there = [row for row, value in enumerate(values) if not _missing(value)]
     numbers = np.array([float(values[row]) for row in there])
-    cuts = np.unique(np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1]))
-    quarter = np.searchsorted(cuts[1:-1], numbers, side="right")
-    names = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(cuts)]
-    return [(name, [there[at] for at in np.flatnonzero(quarter == k)]) for k, name in enumerate(names)]
+    cuts = np.unique(np.quantile(numbers, [0.25, 0.5, 0.75]))
+    quarter = np.searchsorted(cuts, numbers, side="right")
+    groups = [np.flatnonzero(quarter == number) for number in range(len(cuts) + 1)]
+    return [
+        (f"{numbers[places].min():.4g} to {numbers[places].max():.4g}", [there[at] for at in places])
+        for places in groups
+        if len(places)
+    ]
 
 
 def group_table(

@@ -226,7 +226,7 @@ def _density(
     else:
         kind, plane = "projection", rows @ directions.T
         low, high = plane.min(dim=0).values.numpy(), plane.max(dim=0).values.numpy()
-        cell = max(float((high - low).max()) / min(60, max(12, round(math.sqrt(num)))), 1e-9)
+        cell = max(float((high - low).max()) / min(60, max(12, round(0.6 * math.sqrt(num)))), 1e-9)
         across, up = (
             a + cell * np.arange(max(1, math.ceil((b - a) / cell - 1e-9)) + 1)
             for a, b in zip(low, high, strict=True)

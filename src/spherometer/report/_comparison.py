@@ -149,7 +149,7 @@ def render_comparison(comparison: Any) -> str:
     """
     document = _checked(comparison.to_dict() if hasattr(comparison, "to_dict") else comparison)
     names = [name or "(no name)" for name in map(str, document["names"])]
-    evaluations = [one for one in document["evaluations"] if isinstance(one, Mapping)]
+    evaluations = [one for one in document["evaluations"] if isinstance(one, dict)]
     metrics = document["metrics"]
     told = [one for one in metrics.values() if one.get("verdict") is not None]
     standing = None

@@ -76,6 +76,7 @@ def section(portrait: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "num_total": _format.count(portrait["num_total"]),
         "dim": _format.count(portrait["dim"]),
         "notes": portrait["notes"],
+        "scaled": all(abs(length - 1) < 1e-3 for length in portrait["lengths"].values()),
         "lengths": {name: _format.number(value, 3) for name, value in portrait["lengths"].items()},
         "mean_length": _format.number(portrait["mean_length"], 2),
         "distances": {

@@ -13,9 +13,10 @@ from spherometer.report import _format
 RULES = (
     "The words follow rules of ours. Spread: normalized uniformity below 0.1 is even, below 0.4 uneven, "
     "below 0.8 crowded, above that almost one point. Pairs: alignment below a tenth of that of unrelated "
-    "pairs is close, below a half loose. Directions: half of the variance in at least half as many "
-    "directions as for the uniform law are many, in fewer than a tenth of them few. One side: the mean of "
-    "all rows is longer than 0.5. Classes: neighbor purity at least half way from unrelated labels to 1."
+    "pairs is close, below a half loose, above that far when pairs are closer than random ones three times "
+    "of four, and apart otherwise. Directions: half of the variance in at least half as many directions as "
+    "for the uniform law are many, in fewer than a tenth of them few. One side: the mean of all rows is "
+    "longer than 0.5. Classes: neighbor purity at least half way from unrelated labels to 1."
 )
 _YES, _OPEN, _NO = "yes", "open", "no"
 _ROOMY = 8  # dimensions from which being near by chance is rare
@@ -79,7 +80,10 @@ def _pairs(metrics: Mapping[str, Any], portrait: Mapping[str, Any] | None) -> di
         return _say(
             _OPEN, "loose", "The two sides of a pair lie nearer than unrelated rows, not close.", evidence
         )
-    return _say(_NO, "apart", "The two sides of a pair lie nearly as far apart as unrelated rows.", evidence)
+    if closer is not None and closer >= 0.75:
+        claim = "The two sides of a pair lie far apart, but nearer than most other rows."
+        return _say(_OPEN, "far", claim, evidence)
+    return _say(_NO, "apart", "The two sides of a pair lie about as far apart as unrelated rows.", evidence)
 
 
 def _directions(portrait: Mapping[str, Any]) -> dict[str, str] | None:

@@ -238,6 +238,14 @@ def table(found: Row) -> str:
     return "\n".join(lines)
 
 
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def main() -> None:
     """Train, or measure and print."""
     runs = HERE.parent / "runs"
@@ -265,7 +273,7 @@ def main() -> None:
             for which in ("all", "alive"):
                 num = document[name][which]["chance"]["num"]
                 print(f"\n{name}, {which} ({num} encoders)\n\n{table(document[name][which])}")
-    kept.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    kept.write_text(json.dumps(_rounded(document), indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def files(tmp_path, monkeypatch):
 def test_the_order_is_that_of_the_criterion(selection):
     assert [each.name for each in selection] == sorted(NOISES, key=NOISES.get)
     assert [each.rank for each in selection] == [1, 2, 3, 4, 5, 6]
-    assert selection.criterion == "info_nce"
+    assert selection.criterion == "sum"
     assert selection.best is selection["c"]
     with pytest.raises(KeyError):
         selection["e"]
@@ -212,7 +212,9 @@ def test_large_sets_are_read_in_pieces(monkeypatch):
     stored = rows.Embeddings(rows.ArrayRows(x), rows.ArrayRows(y))
     found = select({"a": stored, "b": stored})
     assert seen == [rows.Embeddings] * 2
-    assert math.isclose(found["a"].metrics["info_nce"]["value"], float(info_nce_loss(x, y)), rel_tol=1e-5)
+    assert math.isclose(
+        found["a"].metrics["info_nce"]["value"], float(info_nce_loss(x, y, temperature=0.2)), rel_tol=1e-5
+    )
 
 
 def test_dimensions_may_differ(candidates):
@@ -233,8 +235,8 @@ def test_without_pairs_there_is_a_warning():
     assert found.criterion == "rankme"
     assert found.warnings[0] == (
         "No alignment for " + ", ".join(each.name for each in found.candidates[:4]) + " and 2 more: without "
-        "positive pairs a collapsed or scattered encoder can come first; rank and uniformity alone chose no "
-        "better than chance in our studies."
+        "positive pairs a collapsed or scattered encoder can come first; neither rank nor uniformity alone "
+        "was shown to be better than chance in our studies."
     )
     assert not found.front
 
@@ -253,7 +255,7 @@ def test_the_default_follows_what_every_candidate_has(candidates):
 
 
 def test_few_tied_and_different_rows():
-    found = select({"a": pair(0.5), "b": pair(0.51), "c": pair(2.0, num=90)})
+    found = select({"a": pair(0.5), "b": pair(0.51), "c": pair(2.0, num=90)}, criterion="alignment")
     assert found.warnings[0] == "3 candidates are few: by chance alone one of them comes first."
     assert found["b"].tied_with_best
     assert not found["c"].tied_with_best
@@ -265,6 +267,14 @@ def test_few_tied_and_different_rows():
     ]
     found = select(dict(zip("ab", ids, strict=True)))
     assert any(warning.startswith("Candidates have different ids") for warning in found.warnings)
+
+
+def test_a_collapsed_candidate_is_named(candidates):
+    found = select({**candidates, "point": (torch.ones(120, 6), torch.ones(120, 6))})
+    assert (
+        "All rows lie almost at one point for point: such encoders stretch the scale on which the others are "
+        "compared; leave them out."
+    ) in found.warnings
 
 
 # --- judgement ------------------------------------------------------------------------------------------
@@ -295,7 +305,10 @@ def test_a_criterion_that_chooses_badly_is_called_so():
     found = select(many, performance={name: place for place, name in enumerate(many)})
     assert found.quality["info_nce"]["rank_correlation"]["value"] == pytest.approx(-1)
     said = " ".join(found.warnings)
-    assert "InfoNCE loss does not order these candidates as their performance does" in said
+    assert (
+        "Standardised alignment + uniformity does not order these candidates as their performance does"
+        in said
+    )
     assert "Its pick loses 8, a blind one 4." in said
     assert found.relation is None  # the noise changes one of the two only
     assert any("uniform must vary" in note for note in found.notes)
@@ -527,7 +540,7 @@ def test_what_is_no_strict_json(text):
 
 def test_the_table(selection):
     lines = str(selection).splitlines()
-    assert lines[0] == "Ranked by: InfoNCE loss, lower is better"
+    assert lines[0] == "Ranked by: Standardised alignment + uniformity, lower is better"
     assert lines[1].split() == [
         "rank",
         "candidate",

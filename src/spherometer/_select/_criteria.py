@@ -37,15 +37,15 @@ class Criterion:
 
 
 CRITERIA = {
-    "info_nce": Criterion("InfoNCE loss", "info_nce", True, pairs=True),
     "sum": Criterion("Standardised alignment + uniformity", None, True, pairs=True),
+    "info_nce": Criterion("InfoNCE loss", "info_nce", True, pairs=True),
     "alignment": Criterion("Alignment alone", "alignment", True, pairs=True),
     "uniformity": Criterion("Uniformity alone", "uniformity", True),
     "rankme": Criterion("RankMe", "rankme", False),
     "alpha_req": Criterion("alpha-ReQ (distance from 1)", "alpha_req", True, target=1.0),
     "lidar": Criterion("LiDAR", "lidar", False, pairs=True),
 }
-DEFAULTS = ("info_nce", "sum", "rankme")  # the first that every candidate has: see docs/selection.md
+DEFAULTS = ("sum", "rankme")  # the first that every candidate has: see docs/selection.md
 
 
 def uniformity_of(dims_differ: bool) -> str:

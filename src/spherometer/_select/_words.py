@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FEW = 5
 LOW_R = 0.5
+COLLAPSED = 0.95  # normalized uniformity
 _COLUMNS = (
     ("alignment", "alignment"),
     ("uniformity", "uniformity"),
@@ -47,7 +48,19 @@ def doubts(
     if missing:
         said.append(
             f"No alignment for {listed(missing)}: without positive pairs a collapsed or scattered encoder "
-            "can come first; rank and uniformity alone chose no better than chance in our studies."
+            "can come first; neither rank nor uniformity alone was shown to be better than chance in our "
+            "studies."
+        )
+    flat = [
+        each.name
+        for each in ordered
+        if "normalized_uniformity" in each.metrics
+        and each.metrics["normalized_uniformity"]["value"] >= COLLAPSED
+    ]
+    if flat:
+        said.append(
+            f"All rows lie almost at one point for {listed(flat)}: such encoders stretch the scale on which "
+            "the others are compared; leave them out."
         )
     unranked = [each.name for each in ordered if each.score is None]
     if unranked:

@@ -15,8 +15,8 @@ from spherometer.errors import InputError
 class Criterion(enum.StrEnum):
     """What candidates are ranked by."""
 
-    info_nce = "info_nce"
     sum = "sum"
+    info_nce = "info_nce"
     alignment = "alignment"
     uniformity = "uniformity"
     rankme = "rankme"
@@ -44,7 +44,7 @@ def select(
     ] = None,
     criterion: Annotated[
         Criterion | None,
-        typer.Option(help="Rank by this [default: info_nce with pairs, sum for evaluations, else rankme]."),
+        typer.Option(help="Rank by this [default: sum with positive pairs, else rankme]."),
     ] = None,
     column: Annotated[str | None, typer.Option(help="Array or column that holds the features.")] = None,
     views: Annotated[
@@ -55,7 +55,7 @@ def select(
     ] = None,
     labels: Annotated[str | None, typer.Option(metavar="COL", help="Classes of the rows.")] = None,
     id_column: Annotated[str | None, typer.Option("--id", metavar="COL", help="Ids of the rows.")] = None,
-    temperature: Annotated[float, typer.Option(help="Of the InfoNCE loss.")] = 0.5,
+    temperature: Annotated[float, typer.Option(help="Of the InfoNCE loss.")] = 0.2,
     t: Annotated[float, typer.Option("--t", help="Sharpness of the Gaussian potential of uniformity.")] = 2.0,
     alpha: Annotated[float, typer.Option(help="Power of the distance in alignment.")] = 2.0,
     nan: Annotated[Nan, typer.Option(help="Rows with NaN or infinity.")] = Nan.refuse,

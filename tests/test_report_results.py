@@ -11,7 +11,7 @@ import html5lib
 import pytest
 
 from result_documents import comparison_document, evaluation_document, selection_document
-from spherometer import report
+from spherometer import plots, report
 from spherometer._portrait import Portrait
 from spherometer.cli import main
 from spherometer.errors import InputError
@@ -206,6 +206,22 @@ def test_the_page_of_a_comparison() -> None:
         assert said in words
     assert len(tree.findall(".//figure")) == 2
     assert len(page.encode()) < MOST_BYTES
+
+
+def test_two_files_of_one_name_are_told_apart() -> None:
+    document = comparison_document(drift=False) | {"names": ["emb.npy", "emb.npy"]}
+    page = report.render_comparison(document)
+    assert "Is emb.npy (B) better than emb.npy (A)?" in page
+    metrics = comparison_document()["evaluations"][0]["metrics"]
+    moved = copy.deepcopy(metrics)
+    moved["alignment"]["value"] += 1
+    points = [
+        {"name": "same", "uniformity": one["uniformity"], "alignment": one["alignment"]}
+        for one in (metrics, moved)
+    ]
+    drawn = plots.points_plane(points, bands={}).axes[0].lines
+    dots = {float(line.get_ydata()[0]) for line in drawn if line.get_marker() == "o"}
+    assert dots == {one["alignment"]["value"] for one in (metrics, moved)}
 
 
 def test_a_comparison_with_little_in_it() -> None:

@@ -91,14 +91,14 @@ def _value(measurement: Mapping[str, Any]) -> float:
 
 
 def _points(axes: Axes, points: Sequence[Mapping[str, Any]], paths: Sequence[Sequence[str]]) -> None:
-    at = {one["name"]: (_value(one["uniformity"]), _value(one["alignment"])) for one in points}
+    places = [(_value(one["uniformity"]), _value(one["alignment"])) for one in points]
+    at = dict(zip((one["name"] for one in points), places, strict=True))
     for order, path in enumerate(paths):
         steps = [at[name] for name in path if name in at]
         if len(steps) > 1:
             color = CLASSES[order % len(CLASSES)]
             axes.plot(*zip(*steps, strict=True), color=color, linewidth=1.2, alpha=0.7, zorder=2)
-    for order, one in enumerate(points):
-        x, y = at[one["name"]]
+    for order, (one, (x, y)) in enumerate(zip(points, places, strict=True)):
         color = _color(order, len(points))
         for interval, fixed in (
             (one["uniformity"].get("interval"), y),

@@ -149,6 +149,8 @@ def render_comparison(comparison: Any) -> str:
     """
     document = _checked(comparison.to_dict() if hasattr(comparison, "to_dict") else comparison)
     names = [name or "(no name)" for name in map(str, document["names"])]
+    if names[0] == names[1]:
+        names = [f"{names[0]} ({letter})" for letter in "AB"]
     evaluations = [one for one in document["evaluations"] if isinstance(one, dict)]
     metrics = document["metrics"]
     told = [one for one in metrics.values() if one.get("verdict") is not None]
@@ -164,7 +166,6 @@ def render_comparison(comparison: Any) -> str:
         {
             "version": __version__,
             "names": names,
-            "same": names[0] == names[1],
             "paired": document["paired"],
             "num": [_format.count(num) for num in document["num"]],
             "num_shared": _format.count(document.get("num_shared")) if document.get("num_shared") else None,

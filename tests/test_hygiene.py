@@ -22,7 +22,9 @@ LAYERS = {
     },  # records and what they need
     3: {"metrics", "_results", "_citation"},
     4: {"losses", "_relation", "_selection", "_alarms", "_readings", "_conditional", "_dense"},
-    4.5: {"_bandwidth_curve", "_local_density", "_portrait"},  # a part of measure
+    4.5: {"_bandwidth_curve", "_local_density", "_measurements", "_portrait"},  # parts of measure
+    4.6: {"_told"},  # what all parts know of the rows
+    4.7: {"_measure_rows"},
     5: {"_measure", "_monitor"},
     5.5: {"_compare", "_select"},  # several sets, each measured
     6: {"stores", "probes", "plots"},

@@ -5,37 +5,36 @@ Shapes: N rows, D dimensions.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spherometer import _checks, pairs, sphere
+from spherometer import _checks, _measurements, pairs, sphere
 from spherometer._bandwidth_curve import curve_of
 from spherometer._checks import Features, NanPolicy
 from spherometer._conditional import add_conditional, compared
+from spherometer._curve import BandwidthCurve
 from spherometer._density import LocalDensity
 from spherometer._local_density import NEIGHBORS, add_density, add_neighbors, nearest_neighbors
+from spherometer._measure_rows import check_sides, held, measure_rows
 from spherometer._results import Evaluation, Measurement
+from spherometer._told import Asked, Progress, Told, all_of, provenance_of, stored_of
 from spherometer.errors import InputError
-from spherometer.metrics import _jackknife, _spectrum
+from spherometer.metrics import _jackknife
 from spherometer.metrics._alignment import pair_distances
 from spherometer.metrics._labels import Labelled, class_codes
 from spherometer.metrics._neighbors import class_tolerance
-
-_Z = 1.959963984540054  # 97.5 % of the normal law
-_U_STATISTIC = "exact variance of the U-statistic"
-_MEAN = "standard error of the mean"
-_ROWS = "jackknife over rows"
-_JACKKNIFE = f"jackknife over {_jackknife.NUM_GROUPS} groups of rows"
+from spherometer.rows import BUDGET, Embeddings, RowSource, is_stored
 
 
 def measure(
-    x: Tensor | NDArray[Any],
-    y: Tensor | NDArray[Any] | None = None,
+    x: Tensor | NDArray[Any] | str | PathLike[str] | RowSource | Embeddings,
+    y: Tensor | NDArray[Any] | str | PathLike[str] | RowSource | Embeddings | None = None,
     *,
     labels: Any = None,
     metadata: Any = None,
@@ -46,18 +45,25 @@ def measure(
     k: int = 10,
     nan: NanPolicy = "refuse",
     normalize: bool = True,
+    exact: bool = False,
+    budget: int = BUDGET,
+    seed: int = 0,
+    progress: Progress | None = None,
+    portrait: bool = False,
 ) -> Evaluation:
     """Measure features: every metric that applies, each with interval, baseline and number of rows.
 
     Always: uniformity, normalized uniformity, Wasserstein uniformity, RankMe, effective rank,
-    participation ratio. With ``y``: alignment and cross-uniformity. With ``metadata``: conditional
+    participation ratio, alpha-ReQ, IsoScore. With ``y``: alignment, cross-uniformity and LiDAR (the two sides
+    as views, without interval). With ``metadata``: conditional
     uniformity, and with ``y`` conditional alignment. With ``labels``: relative local density (at temperature
     0.1), Calinski-Harabasz, neighbor purity, hubness and tolerance; ``e.local_density`` has more temperatures
     and numbers of neighbours, and a reading. What is undefined for this input is left out and a note says
     why.
 
     Args:
-        x: [N, D] features, N >= 2. Uniformity, spectrum and labels describe this side.
+        x: [N, D] features, N >= 2: an array, a path, or what ``spherometer.open`` returned (with its other
+            side, labels and meta-data). Uniformity, spectrum and labels describe this side.
         y: [N, D] the other side of positive pairs; row i belongs to row i of ``x``.
         labels: [N] classes of the rows; numbers or strings.
         metadata: what is known of the rows, as in ``conditional_alignment``: [N] or [N, K] numbers, or a
@@ -70,7 +76,21 @@ def measure(
         nan: "refuse" rows with NaN or infinity (and missing labels or meta-data), or "drop" them; a note
             counts them.
         normalize: scale rows to length 1 for the metrics of the sphere; False says that they have length 1,
-            and that is checked. RankMe, effective rank and participation ratio take rows as they are.
+            and that is checked. RankMe, effective rank, participation ratio, alpha-ReQ, IsoScore and LiDAR
+            take rows as they are.
+        exact: for files of more than 20 000 rows: all pairs for uniformity and cross-uniformity, read as
+            they are needed, instead of an estimate. In a process group the processes share the pairs.
+        budget: bytes for rows in memory. The same numbers for any budget, but where it is too small for the
+            rows of the estimate or for a spectrum (fewer draws, or left out with a note).
+        seed: of the estimate's random pairs and of the random subset.
+        progress: called with (done, all, what) while a large file is read.
+        portrait: also say what the rows look like, as ``e.portrait``: what a page draws.
+
+    Files of more than 20 000 rows are read once. Alignment and spectra are those of all rows. Uniformity and
+    cross-uniformity are estimated from 64 random blocks of 256 x 1024 pairs; their intervals hold the error
+    of drawing pairs and of drawing rows, the settings the first alone. What needs neighbours, groups or both
+    sides of pairs at once (labels, meta-data, LiDAR, portrait) is of a random subset of 20 000 rows (fewer
+    where they do not fit), which the settings say. The numbers are the same for any format of the file.
 
     Returns:
         An Evaluation: ``e["uniformity"].value``, ``.interval``, ``.baseline``; ``print(e)`` for a table.
@@ -98,40 +118,99 @@ def measure(
         >>> low < e["uniformity"].baseline["uniform law"] < high
         True
     """
-    t, alpha = _number("t", t), _number("alpha", alpha)
+    asked = Asked(
+        _number("t", t), _number("alpha", alpha), nan, normalize, exact, budget, seed, progress,
+        labels is not None or metadata is not None or y is not None or portrait,
+    )  # fmt: skip
     _checks.whole("measure", "k", k)
-    names, values = (("x",), (x,)) if y is None else (("x", "y"), (x, y))
-    sides = _checks.feature_set("measure", names, values, min_rows=2, nan=nan)
-    first = sides[0]
+    _checks.whole("measure", "budget", budget, at_least=1 << 20)
+    _checks.whole("measure", "seed", seed, at_least=0)
+    stored = stored_of(x, y, labels, metadata) if is_stored(x) or is_stored(y) else None
+    if stored is not None:
+        labels, metadata = stored.labels, stored.metadata
+        asked = replace(asked, subset=asked.subset or not (labels is None is metadata is stored.other))
     if metadata is None and (kernel is not None or bandwidth_curve):
         _checks.refuse(
             InputError, "measure", "metadata", "be given with a kernel or a bandwidth curve",
             "a kernel compares meta-data", "None", "Pass for instance metadata={'age': ages}",
         )  # fmt: skip
-    codes = None if labels is None else _codes(first, labels, nan)
     with torch.no_grad():
-        units = [
-            sphere.unit_rows("measure", name, side, scale=normalize)
-            for name, side in zip(names, sides, strict=True)
-        ]
-        found: dict[str, Measurement] = {}
-        notes = _dropped(sides, codes)
-        if y is not None:
-            _add_alignment(found, notes, sides, alpha, normalize=normalize)
-        _add_uniformity(found, units[0], t, normalize=normalize)
-        if y is not None:
-            _add_cross_uniformity(found, units, t, normalize=normalize)
-        curve = None
+        told = _in_memory(x, y, asked) if stored is None else _from_store(stored, asked)
+        labels, metadata, ids = (
+            told.at(name, values)
+            for name, values in (
+                ("labels", labels), ("metadata", metadata), ("ids", stored and stored.ids),
+            )
+        )  # fmt: skip
+        sides, found = told.sides, told.found
+        codes = None if labels is None else _codes(sides[0], labels, nan)
+        notes = [*_dropped(told, codes), *told.notes]
+        curve: BandwidthCurve | None = None
+        density: LocalDensity | None = None
+        whole = set(found) | set(told.spectra)
         if metadata is not None:
-            rows = compared("measure", sides, units, metadata, kernel, nan)
-            add_conditional(found, notes, rows, alpha=alpha, t=t, normalize=normalize)
-            curve = curve_of(rows, alpha=alpha, t=t, normalize=normalize) if bandwidth_curve else None
-        _add_spectrum(found, notes, first.rows, units[0], normalize=normalize)
-        density = None
+            rows = compared("measure", sides, told.units, metadata, kernel, nan)
+            add_conditional(found, notes, rows, alpha=asked.alpha, t=asked.t, normalize=normalize)
+            curve = (
+                curve_of(rows, alpha=asked.alpha, t=asked.t, normalize=normalize) if bandwidth_curve else None
+            )
+        found.update(told.spectra)
+        notes += told.spectrum_notes
+        if len(sides) > 1:
+            _measurements.add_lidar(found, notes, sides[0].rows, sides[1].rows)
         if codes is not None:
-            given = _labelled(first, units[0], labels, *codes)
+            given = _labelled(sides[0], told.units[0], labels, *codes)
             density = _add_labels(found, notes, given, k, normalize=normalize)
-    return Evaluation(found, notes=tuple(notes), bandwidth_curve=curve, local_density=density)
+        told.say_subset(set(found) - whole, asked.seed)
+        drawn = told.portrait(ids, labels, metadata, asked) if portrait else None
+    provenance = None
+    if stored is not None:
+        notes += stored.notes
+        provenance = provenance_of(stored, asked)
+    return Evaluation(
+        found, notes=tuple(notes), bandwidth_curve=curve, local_density=density, portrait=drawn,
+        provenance=provenance,
+    )  # fmt: skip
+
+
+def _in_memory(x: Any, y: Any, asked: Asked) -> Told:
+    """All numbers of all rows of arrays, but those of classes and meta-data."""
+    names, values = (("x",), (x,)) if y is None else (("x", "y"), (x, y))
+    sides = _checks.feature_set("measure", names, values, min_rows=2, nan=asked.nan)
+    return _all_rows(names, sides, asked)
+
+
+def _from_store(stored: Embeddings, asked: Asked) -> Told:
+    """The same of rows that are read: of all at once where they are few, else of those that pass by."""
+    sources = [stored.rows] if stored.other is None else [stored.rows, stored.other]
+    check_sides(sources)
+    if not held(sources, asked.budget):
+        return measure_rows(sources, asked)
+    names = [source.name for source in sources]
+    sides = _checks.feature_set("measure", names, all_of(sources), min_rows=2, nan=asked.nan)
+    sides = [
+        replace(side, dtype=getattr(torch, source.dtype)) for side, source in zip(sides, sources, strict=True)
+    ]
+    return _all_rows(names, sides, asked)
+
+
+def _all_rows(names: Sequence[str], sides: list[Features], asked: Asked) -> Told:
+    units = [
+        sphere.unit_rows("measure", name, side, scale=asked.normalize)
+        for name, side in zip(names, sides, strict=True)
+    ]
+    num, dim = sides[0].rows.shape
+    told = Told(num + sides[0].num_dropped, num, sides, units)
+    if len(sides) > 1:
+        _add_alignment(told.found, told.notes, sides, asked.alpha, normalize=asked.normalize)
+    _add_uniformity(told.found, units[0], asked.t, normalize=asked.normalize)
+    if len(sides) > 1:
+        _add_cross_uniformity(told.found, units, asked.t, normalize=asked.normalize)
+    spectra = _measurements.spectra_of(sides[0].rows, units[0])
+    _measurements.add_spectrum(
+        told.spectra, told.spectrum_notes, spectra, num, dim, normalize=asked.normalize
+    )
+    return told
 
 
 def _number(name: str, value: Any) -> float:
@@ -155,97 +234,29 @@ def _labelled(first: Features, unit_ND: Tensor, labels: Any, codes: Tensor, ther
     return Labelled.of(unit_ND[there], codes[there], labels, places[there.cpu()])
 
 
-def _dropped(sides: list[Features], codes: tuple[Tensor, Tensor] | None) -> list[str]:
+def _dropped(told: Told, codes: tuple[Tensor, Tensor] | None) -> list[str]:
     notes = []
-    if num := sides[0].num_dropped:
-        what = "pairs" if len(sides) > 1 else "rows"
-        notes.append(f"{num} {what} with NaN or infinity dropped, {len(sides[0].rows)} kept.")
+    if num := told.num_before - told.num:
+        what = "pairs" if len(told.sides) > 1 else "rows"
+        notes.append(f"{num} {what} with NaN or infinity dropped, {told.num} kept.")
     if codes is not None and not bool(codes[1].all()):
         notes.append(f"{int((~codes[1]).sum())} rows without a label left out of the label metrics.")
     return notes
-
-
-def _expected_alignment(dim: int, alpha: float) -> float:
-    """E |u - v|^alpha of independent uniform points; infinite where it exceeds the floats."""
-    log_value = (dim + alpha - 2) * math.log(2) + math.lgamma(dim / 2) + math.lgamma((dim + alpha - 1) / 2)
-    log_value -= 0.5 * math.log(math.pi) + math.lgamma(dim + alpha / 2 - 1)
-    return math.exp(log_value) if log_value < 700 else math.inf
-
-
-def _expected_wasserstein(num: int, dim: int) -> float:
-    """Wasserstein uniformity of many uniform points at this N / D, by the Marchenko-Pastur law."""
-    ratio = dim / (num - 1)
-    angle = (torch.arange(2048, dtype=torch.float64) + 0.5) * (math.pi / 2048)
-    eigenvalue = (1 + ratio + 2 * math.sqrt(ratio) * angle.cos()).clamp(min=1e-300)
-    return math.sqrt(max(0.0, 2 - 4 * float((angle.sin().square() / eigenvalue.sqrt()).mean())))
-
-
-def _mean_interval(samples: Tensor, low: float, high: float) -> tuple[float, float] | None:
-    if len(samples) < 2:
-        return None
-    half = _Z * float(samples.std()) / math.sqrt(len(samples))
-    return max(float(samples.mean()) - half, low), min(float(samples.mean()) + half, high)
 
 
 def _add_alignment(
     found: dict[str, Measurement], notes: list[str], sides: list[Features], alpha: float, *, normalize: bool
 ) -> None:
     samples = pair_distances(sides[0].rows, sides[1].rows, alpha, normalize=normalize)
-    value, unrelated = float(samples.mean()), _expected_alignment(sides[0].rows.shape[1], alpha)
-    if not math.isfinite(value * value) or not math.isfinite(unrelated):
-        notes.append(f"alignment left out: distances to the power {alpha:g} exceed the floating-point range.")
-        return
-    found["alignment"] = Measurement(
-        name="alignment",
-        value=value,
-        interval=_mean_interval(samples, 0.0, math.inf),
-        baseline={"unrelated pairs": unrelated, "identical pairs": 0.0},
-        num=len(samples),
-        settings={"alpha": alpha, "normalize": normalize, "interval": _MEAN},
-        better="lower",
-        label=f"Alignment (alpha = {alpha:g})",
-    )
+    deviation = float(samples.std()) if len(samples) > 1 else 0.0
+    mean, dim = float(samples.mean()), sides[0].rows.shape[1]
+    _measurements.add_alignment(found, notes, mean, deviation, len(samples), dim, alpha, normalize=normalize)
 
 
 def _add_uniformity(found: dict[str, Measurement], unit_ND: Tensor, t: float, *, normalize: bool) -> None:
-    num, dim = unit_ND.shape
-    moments = pairs.gaussian_moments(unit_ND, t)
-    value, expected = moments.log_mean, sphere.expected_uniformity(dim, t)
-    interval = None
-    if num >= 4:
-        half = _Z * moments.standard_error
-        interval = (max(value - half, min(value, -4 * t)), min(value + half, max(value, 0.0)))
-    exact = dim <= 2 or num <= dim + 1 or num == 2 * dim
-    settings = {
-        "t": t,
-        "estimator": "u",
-        "normalize": normalize,
-        "interval": _U_STATISTIC if interval else None,
-    }
-    found["uniformity"] = Measurement(
-        name="uniformity",
-        value=value,
-        interval=interval,
-        baseline={
-            "uniform law": expected,
-            "lower bound for this n": sphere.minimum_uniformity(num, dim, t),
-            "one point": 0.0,
-        },
-        num=num,
-        settings={**settings, "minimum": "exact" if exact else "lower bound"},
-        better="lower",
-        label=f"Uniformity (t = {t:g})",
-    )
-    found["normalized_uniformity"] = Measurement(
-        name="normalized_uniformity",
-        value=1 - value / expected,
-        interval=interval and (1 - interval[0] / expected, 1 - interval[1] / expected),
-        baseline={"uniform law": 0.0, "one point": 1.0},
-        num=num,
-        settings=settings,
-        better="lower",
-        label=f"Normalized uniformity (t = {t:g})",
-    )
+    moments, num = pairs.gaussian_moments(unit_ND, t), len(unit_ND)
+    half = _measurements.Z * moments.standard_error if num >= 4 else None
+    _measurements.add_uniformity(found, moments.log_mean, half, num, unit_ND.shape[1], t, normalize=normalize)
 
 
 def _add_cross_uniformity(
@@ -256,95 +267,9 @@ def _add_cross_uniformity(
     x_half, y_half = (-0.5 * side.square().sum(dim=1, keepdim=True) for side in (x, y))
     left = torch.cat([x, x_half, torch.ones_like(x_half)], dim=1).to(units[0].dtype)
     right = torch.cat([y, torch.ones_like(y_half), y_half], dim=1).to(units[0].dtype)
-    rows, columns = pairs.masked_logsumexp(left, right, 2 * t, ())
-    num = len(rows)
-    log_total = float(torch.logsumexp(rows, 0))
-    value = min(log_total - 2 * math.log(num), 0.0)
-    # share of a row's and its partner's pairs in the total, against the average share
-    shares = num * ((rows - log_total).exp() + (columns - log_total).exp())
-    half = _Z * float(shares.std()) / math.sqrt(num)
-    found["cross_uniformity"] = Measurement(
-        name="cross_uniformity",
-        value=value,
-        interval=(max(value - half, min(value, -4 * t)), min(value + half, 0.0)) if num >= 4 else None,
-        baseline={"uniform law": sphere.expected_uniformity(units[0].shape[1], t)},
-        num=num,
-        settings={"t": t, "normalize": normalize, "interval": "influence of each pair on the mean"},
-        better=None,
-        label=f"Cross-uniformity (t = {t:g})",
-    )
-
-
-def _add_spectrum(
-    found: dict[str, Measurement], notes: list[str], rows_ND: Tensor, unit_ND: Tensor, *, normalize: bool
-) -> None:
-    num, dim = rows_ND.shape
-    rest = num - num // _jackknife.NUM_GROUPS
-    directions = float(min(num, dim))
-
-    def spectra(rows: Tensor, exponent: int, *, centred: bool) -> tuple[Tensor, list[Tensor] | None]:
-        """Singular values of all rows, and without each group."""
-        left_out = _jackknife.left_out_singular_values(rows, centred=centred, exponent=exponent)
-        return _spectrum.singular_values(rows, centred=centred, exponent=exponent), left_out
-
-    def wasserstein(singular_K: Tensor, num_rows: float = rest) -> Tensor:
-        return _spectrum.wasserstein_of(singular_K, num_rows, dim)
-
-    scale = _spectrum.exponent_of(rows_ND)
-    whole, left_out = spectra(unit_ND, 0, centred=True)
-    value = float(wasserstein(whole, num))
-    found["wasserstein_uniformity"] = Measurement(
-        name="wasserstein_uniformity",
-        value=value,
-        interval=_jackknife_interval(wasserstein, value, left_out, num, high=math.sqrt(2)),
-        baseline={"uniform law, this n": _expected_wasserstein(num, dim), "one point": math.sqrt(2)},
-        num=num,
-        settings={"normalize": normalize, "interval": _JACKKNIFE if left_out else None},
-        better="lower",
-        label="Wasserstein uniformity",
-    )
-    plain = spectra(rows_ND, scale, centred=False)
-    centred = spectra(rows_ND, scale, centred=True)
-    for name, label, function, (whole, left_out), most in (
-        ("rankme", "RankMe", _spectrum.rankme_of, plain, directions),
-        ("effective_rank", "Effective rank", _spectrum.effective_rank_of, plain, directions),
-        (
-            "participation_ratio",
-            "Participation ratio",
-            _spectrum.participation_ratio_of,
-            centred,
-            min(num - 1.0, directions),
-        ),
-    ):
-        if float(whole[0]) == 0:
-            notes.append(f"{name} left out: all rows are identical, there is no variance to share.")
-            continue
-        value = float(function(whole))
-        found[name] = Measurement(
-            name=name,
-            value=value,
-            interval=_jackknife_interval(function, value, left_out, num, low=1.0, high=most),
-            baseline={"all directions": most},
-            num=num,
-            settings={"normalize": False, "interval": _JACKKNIFE if left_out else None},
-            better="higher",
-            label=label,
-        )
-
-
-def _jackknife_interval(
-    function: Callable[[Tensor], Tensor],
-    value: float,
-    left_out: list[Tensor] | None,
-    num: int,
-    *,
-    low: float = 0.0,
-    high: float,
-) -> tuple[float, float] | None:
-    if left_out is None:
-        return None
-    values = [float(function(each)) for each in left_out]
-    return _jackknife.interval(value, values, num, low=low, high=high)
+    value, half = _measurements.influence(*pairs.masked_logsumexp(left, right, 2 * t, ()))
+    num, dim = units[0].shape
+    _measurements.add_cross_uniformity(found, value, half, num, dim, t, normalize=normalize)
 
 
 def _add_labels(
@@ -372,7 +297,7 @@ def _add_labels(
         interval=interval,
         baseline={"unrelated labels": everyone},
         num=num,
-        settings={"normalize": normalize, "interval": _JACKKNIFE if interval else None},
+        settings={"normalize": normalize, "interval": _measurements.JACKKNIFE if interval else None},
         better=None,
         label="Tolerance",
     )

@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn
 from spherometer import _checks
 from spherometer._curve import BandwidthCurve
 from spherometer._density import LocalDensity
+from spherometer._portrait_record import Portrait
 from spherometer._version import __version__
 from spherometer.errors import InputError
 
@@ -116,9 +117,13 @@ class Evaluation(Mapping[str, Measurement]):
         version: the version of the package that measured.
         bandwidth_curve: the conditional measures against the bandwidth, where they were asked for.
         local_density: how densely the classes lie, where labels were given.
+        portrait: what the rows look like, where it was asked for.
+        provenance: files with their checksums and what else the result depends on, for rows from files.
     """
 
-    __slots__ = ("_measurements", "bandwidth_curve", "local_density", "notes", "version")
+    __slots__ = (
+        "_measurements", "bandwidth_curve", "local_density", "notes", "portrait", "provenance", "version",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -128,10 +133,14 @@ class Evaluation(Mapping[str, Measurement]):
         version: str = __version__,
         bandwidth_curve: BandwidthCurve | None = None,
         local_density: LocalDensity | None = None,
+        portrait: Portrait | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self._measurements = dict(measurements)
         self.bandwidth_curve = bandwidth_curve
         self.local_density = local_density
+        self.portrait = portrait
+        self.provenance = None if provenance is None else dict(provenance)
         self.notes = tuple(notes)
         self.version = version
 
@@ -167,6 +176,10 @@ class Evaluation(Mapping[str, Measurement]):
             found["bandwidth_curve"] = self.bandwidth_curve.to_dict()
         if self.local_density is not None:
             found["local_density"] = self.local_density.to_dict()
+        if self.portrait is not None:
+            found["portrait"] = self.portrait.to_dict()
+        if self.provenance is not None:
+            found["provenance"] = dict(self.provenance)
         return found
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -191,19 +204,23 @@ class Evaluation(Mapping[str, Measurement]):
         version = document.get("spherometer")
         if not isinstance(version, str):
             _bad("hold a string 'spherometer' (the version)", repr(version)[:200])
-        known = ("schema", "spherometer", key, "notes", "bandwidth_curve", "local_density")
+        parts = ("bandwidth_curve", "local_density", "portrait", "provenance")
+        known = ("schema", "spherometer", key, "notes", *parts)
         extra = sorted(set(document) - set(known))
         if extra:
             _bad(f"hold nothing but {', '.join(known[:-1])} and {known[-1]}", str(extra)[:200])
         read = {name: Measurement.from_dict(name, each) for name, each in measurements.items()}
-        curve = document.get("bandwidth_curve")
-        density = document.get("local_density")
+        curve, density, portrait, provenance = (document.get(part) for part in parts)
+        if provenance is not None and not isinstance(provenance, Mapping):
+            _bad("hold an object 'provenance'", repr(provenance)[:200])
         return cls(
             read,
             notes=tuple(notes),
             version=version,
             bandwidth_curve=None if curve is None else BandwidthCurve.from_dict(curve),
             local_density=None if density is None else LocalDensity.from_dict(density),
+            portrait=None if portrait is None else Portrait.from_dict(portrait),
+            provenance=provenance,
         )
 
     @classmethod

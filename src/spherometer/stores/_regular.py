@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import io
@@ -37,6 +38,7 @@ DAMAGE: tuple[type[Exception], ...] = (
     MemoryError,
     NotImplementedError,
     RuntimeError,
+    csv.Error,
     struct.error,
     zlib.error,
     zipfile.BadZipFile,

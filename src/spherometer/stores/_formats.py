@@ -1,4 +1,4 @@
-"""The formats other than NumPy's and Arrow's behind one interface: path and wish in, rows out."""
+"""All formats behind one interface: path and wish in, rows out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from spherometer.stores import _rows_faiss, _rows_safetensors, _rows_torch
 from spherometer.stores._regular import RegularFile
+from spherometer.stores._rows_arrow import open_arrow, open_parquet
+from spherometer.stores._rows_npy import open_npy, open_npz
 from spherometer.stores._rows_text import TextTable
 from spherometer.stores._stored import Stored, Wanted, chosen
 
@@ -49,6 +51,11 @@ def open_text(path: Path, wanted: Wanted) -> Stored:
 
 
 FORMATS = {
+    ".npy": open_npy,
+    ".npz": open_npz,
+    ".parquet": open_parquet,
+    ".arrow": open_arrow,
+    ".feather": open_arrow,
     ".safetensors": open_safetensors,
     ".pt": open_torch,
     ".pth": open_torch,

@@ -105,7 +105,7 @@ def _exactly(file: Any, num: int) -> bytes:
     return content
 
 
-def _header(path: Path, file: Any) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
+def read_header(path: Path, file: Any) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
     """Dtype, shape, Fortran order and length of the header."""
     magic = _exactly(file, 8)
     if magic[:6] != _MAGIC:
@@ -140,7 +140,7 @@ def _header(path: Path, file: Any) -> tuple[np.dtype[Any], tuple[int, ...], bool
 
 def _array(path: Path, file: Any, size: int) -> NDArray[Any]:
     """Read one array of which the whole file or member has ``size`` bytes."""
-    dtype, shape, fortran, used = _header(path, file)
+    dtype, shape, fortran, used = read_header(path, file)
     needed = math.prod(shape) * dtype.itemsize
     if needed != size - used:
         _refuse(
@@ -240,6 +240,16 @@ class Archive:
     def names(self) -> list[str]:
         """Names of the arrays in the order of the file."""
         return list(self._members)
+
+    def head(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """Dtype and shape of an array, from its header alone."""
+        try:
+            with self._zip.open(self._members[name]) as file:
+                return read_header(self._path, file)[:2]
+        except InputError:
+            raise
+        except _DAMAGE as error:
+            _damaged(self._path, error)
 
     def __contains__(self, name: object) -> bool:
         return name in self._members

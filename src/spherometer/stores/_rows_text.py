@@ -52,7 +52,7 @@ class TextTable:
             first = next((cells for cells, _ in self.records()), None)
         if first is None:
             file.refuse("hold at least one row", "rows are measured", "none", "Check the path")
-        groups = _numbered(self.names) if self._delimiter else {}
+        groups = numbered(self.names) if self._delimiter else {}
         lists = [name for name in self.names if _is_list(first.get(name))]
         self.matrices: dict[str, Callable[[], TextRows]] = {
             name: self._rows(name, [name]) for name in lists
@@ -189,7 +189,7 @@ class _Lines:
         return line.decode("utf-8")
 
 
-def _numbered(names: list[str]) -> dict[str, list[str]]:
+def numbered(names: list[str]) -> dict[str, list[str]]:
     """Prefix -> columns in the order of their numbers, which run from 0 or 1 on without a gap."""
     groups: dict[str, dict[int, str]] = {}
     for name in names:

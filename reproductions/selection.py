@@ -43,15 +43,26 @@ VIEWS = 10
 NUM_TRAIN, NUM_MEASURED, NUM_TEST = 4000, 1000, 2000
 MEASURED_SEED = 1_000_003  # of views that no encoder was trained on
 LOWER = {
-    "sum": True, "alignment": True, "uniformity": True, "rankme": False, "alpha_req": True, "lidar": False,
-    "alpha_req_6": True, "alpha_req_falls": True, "lidar_2": False, "isoscore": False,
+    "sum": True,
+    "alignment": True,
+    "uniformity": True,
+    "rankme": False,
+    "alpha_req": True,
+    "lidar": False,
+    "alpha_req_6": True,
+    "alpha_req_falls": True,
+    "lidar_2": False,
+    "isoscore": False,
+    "normalized_uniformity": True,
+    "sum_normalized": True,
     **{f"info_nce_{temperature:g}": True for temperature in TEMPERATURES},
-}  # fmt: skip
+}
 LABELS = {
     "sum": "alignment + uniformity, standardised", "alignment": "alignment", "uniformity": "uniformity",
     "rankme": "RankMe", "alpha_req": "alpha-ReQ, distance from 1", "lidar": "LiDAR",
     "alpha_req_6": "alpha-ReQ of ranks 6 to 100, distance from 1", "alpha_req_falls": "alpha-ReQ, lower",
-    "lidar_2": "LiDAR of two views", "isoscore": "IsoScore",
+    "lidar_2": "LiDAR of two views", "isoscore": "IsoScore", "normalized_uniformity": "normalized "
+    "uniformity", "sum_normalized": "alignment + normalized uniformity, standardised",
     **{f"info_nce_{each:g}": f"InfoNCE loss, temperature {each:g}" for each in TEMPERATURES},
 }  # fmt: skip
 Row = dict[str, Any]
@@ -129,6 +140,7 @@ def numbers(rows: Tensor, views: list[Tensor]) -> Row:
     found: Row = {
         "alignment": float(metrics.alignment(x, y)),
         "uniformity": float(metrics.uniformity(rows)),
+        "normalized_uniformity": float(metrics.normalized_uniformity(rows)),
         "rankme": float(metrics.rankme(rows)),
         "alpha_req": None if alpha is None else abs(alpha - 1),
         "alpha_req_falls": alpha,
@@ -205,10 +217,9 @@ def judged(rows: list[Row]) -> Row:
     performance = [row["performance"] for row in rows]
     scores: dict[str, list[float]] = {}
     for key, lower in LOWER.items():
-        if key == "sum":
-            scores[key] = standardized_sum(
-                *([row[name] for row in rows] for name in ("alignment", "uniformity"))
-            )
+        if key.startswith("sum"):
+            spread = "normalized_uniformity" if key == "sum_normalized" else "uniformity"
+            scores[key] = standardized_sum(*([row[name] for row in rows] for name in ("alignment", spread)))
             continue
         known = [row[key] for row in rows if row[key] is not None]
         worst = max(known) + 1 if lower else min(known) - 1

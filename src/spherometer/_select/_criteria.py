@@ -48,9 +48,7 @@ CRITERIA = {
 DEFAULTS = ("sum", "rankme")  # the first that every candidate has: see docs/selection.md
 
 
-def uniformity_of(dims_differ: bool) -> str:
-    """The uniformity that can be compared."""
-    return "normalized_uniformity" if dims_differ else "uniformity"
+PLANE = ("alignment", "uniformity")  # not relative to the dimension: see docs/selection.md
 
 
 def _measured(metrics: Metrics, name: str, target: float | None = None) -> tuple[float | None, Ends]:
@@ -66,27 +64,25 @@ def _measured(metrics: Metrics, name: str, target: float | None = None) -> tuple
     return abs(value - target), ends
 
 
-def score(key: str, candidates: Sequence[Metrics], dims_differ: bool) -> tuple[Scores, list[Ends]]:
+def score(key: str, candidates: Sequence[Metrics]) -> tuple[Scores, list[Ends]]:
     """The criterion of every candidate, and its 95 % interval where there is one."""
     criterion = CRITERIA[key]
     if criterion.metric is not None:
-        name = uniformity_of(dims_differ) if criterion.metric == "uniformity" else criterion.metric
-        both = [_measured(metrics, name, criterion.target) for metrics in candidates]
+        both = [_measured(metrics, criterion.metric, criterion.target) for metrics in candidates]
         return [value for value, _ in both], [ends for _, ends in both]
-    return _sum(candidates, uniformity_of(dims_differ))
+    return _sum(candidates)
 
 
-def _sum(candidates: Sequence[Metrics], uniformity: str) -> tuple[Scores, list[Ends]]:
+def _sum(candidates: Sequence[Metrics]) -> tuple[Scores, list[Ends]]:
     """Both terms in units of their standard deviation over the candidates; errors added as independent.
 
     A term that does not vary adds nothing.
     """
-    names = ("alignment", uniformity)
     nothing: tuple[Scores, list[Ends]] = [None] * len(candidates), [None] * len(candidates)
-    full = [all(name in metrics for name in names) for metrics in candidates]
+    full = [all(name in metrics for name in PLANE) for metrics in candidates]
     total, variance = [0.0] * len(candidates), [0.0] * len(candidates)
     known, varies = list(full), False
-    for name in names:
+    for name in PLANE:
         values = [float(each[name]["value"]) for each, there in zip(candidates, full, strict=True) if there]
         if len(values) < 2:
             return nothing
@@ -149,12 +145,11 @@ def ties(scores: Scores, intervals: Sequence[Ends], lower: bool) -> list[bool]:
     return found
 
 
-def front(candidates: Sequence[Metrics], dims_differ: bool) -> list[bool]:
+def front(candidates: Sequence[Metrics]) -> list[bool]:
     """Whether no other candidate is at least as aligned and as uniform, and better in one of them."""
-    names = ("alignment", uniformity_of(dims_differ))
     points = [
-        tuple(float(metrics[name]["value"]) for name in names)
-        if all(name in metrics for name in names)
+        tuple(float(metrics[name]["value"]) for name in PLANE)
+        if all(name in metrics for name in PLANE)
         else None
         for metrics in candidates
     ]

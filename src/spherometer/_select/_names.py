@@ -15,8 +15,8 @@ from spherometer import _checks
 from spherometer.errors import InputError
 
 FEATURES = (
-    ".npy", ".npz", ".parquet", ".arrow", ".feather", ".safetensors", ".csv", ".tsv", ".jsonl", ".pt",
-    ".faiss", ".index",
+    ".npy", ".npz", ".parquet", ".arrow", ".feather", ".safetensors", ".csv", ".tsv", ".jsonl",
+    ".ndjson", ".pt", ".pth", ".faiss", ".index",
 )  # fmt: skip
 _WORDS = "global_step|global-step|steps|step|iterations|iteration|iters|iter|checkpoint|ckpt|epochs|epoch|ep"
 _STEP = re.compile(rf"(?:(?<=[^a-z0-9])|^)({_WORDS})[=_-]?(\d+(?:\.\d+)?)(?![a-z0-9]|\.\d)", re.IGNORECASE)

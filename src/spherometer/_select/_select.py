@@ -11,7 +11,7 @@ from spherometer import _checks
 from spherometer._checks import NanPolicy
 from spherometer._relation import performance_relation
 from spherometer._select._candidates import Measured, measured
-from spherometer._select._criteria import CRITERIA, DEFAULTS, front, order, ranks, score, ties
+from spherometer._select._criteria import CRITERIA, DEFAULTS, PLANE, front, order, ranks, score, ties
 from spherometer._select._names import candidates_of, performances, run_and_step
 from spherometer._select._result import Candidate, Selection
 from spherometer._select._words import doubts
@@ -108,7 +108,7 @@ def select(
             progress(len(found), len(names), name)
     apart = _dims_differ(found)
     metrics = [each.metrics for each in found]
-    scored = {key: score(key, metrics, apart) for key in CRITERIA}
+    scored = {key: score(key, metrics) for key in CRITERIA}
     chosen = criterion or _default({key: values for key, (values, _) in scored.items()})
     values, intervals = scored[chosen]
     if sum(value is not None for value in values) < 2:
@@ -118,7 +118,7 @@ def select(
             "Give positive pairs, or another criterion",
         )  # fmt: skip
     lower = CRITERIA[chosen].lower
-    rank, tied, best = ranks(values, lower), ties(values, intervals, lower), front(metrics, apart)
+    rank, tied, best = ranks(values, lower), ties(values, intervals, lower), front(metrics)
     parsed = [run_and_step(name) for name in names]
     rows = [
         Candidate(
@@ -131,7 +131,7 @@ def select(
     scores = {key: tuple(one[place] for place in places) for key, (one, _) in scored.items()}
     ordered = tuple(rows[place] for place in places)
     group_of = _groups(ordered, groups)
-    quality, chance, relation, more = _judged(ordered, scores, group_of, apart, seed)
+    quality, chance, relation, more = _judged(ordered, scores, group_of, seed)
     return Selection(
         criterion=chosen,
         candidates=ordered,
@@ -143,7 +143,7 @@ def select(
         notes=tuple(notes + more),
         settings={
             "t": t, "alpha": alpha, "temperature": float(temperature), "nan": nan, "normalize": normalize,
-            "seed": seed, "uniformity": "normalized_uniformity" if apart else "uniformity",
+            "seed": seed, "uniformity": PLANE[1],
             "criteria": {
                 key: {"label": one.label, "lower_is_better": one.lower} for key, one in CRITERIA.items()
             },
@@ -206,7 +206,6 @@ def _judged(
     ordered: Sequence[Candidate],
     scores: Mapping[str, Sequence[float | None]],
     groups: Sequence[str],
-    apart: bool,
     seed: int,
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None, dict[str, Any] | None, list[str]]:
     """With performance: quality of each criterion, of chance, and the relation; why one is missing."""
@@ -241,22 +240,19 @@ def _judged(
         chance = chance_quality(**of(known)).to_dict()
     except UndefinedError as error:
         return None, None, None, [*notes, f"No criterion was judged: {error}"]
-    return quality, chance, _relation(ordered, known, of, apart, notes), notes
+    return quality, chance, _relation(ordered, known, of, notes), notes
 
 
 def _relation(
     ordered: Sequence[Candidate],
     known: Sequence[int],
     of: Callable[[Sequence[int]], dict[str, Any]],
-    apart: bool,
     notes: list[str],
 ) -> dict[str, Any] | None:
-    uniformity = "normalized_uniformity" if apart else "uniformity"
-    names = ("alignment", uniformity)
-    places = [place for place in known if all(name in ordered[place].metrics for name in names)]
+    places = [place for place in known if all(name in ordered[place].metrics for name in PLANE)]
     if not places:
         return None
-    align, uniform = ([ordered[place].metrics[name]["value"] for place in places] for name in names)
+    align, uniform = ([ordered[place].metrics[name]["value"] for place in places] for name in PLANE)
     try:
         return performance_relation(align, uniform, **of(places)).to_dict()
     except UndefinedError as error:

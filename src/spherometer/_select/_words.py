@@ -83,8 +83,8 @@ def doubts(
         )
     if apart:
         said.append(
-            "Dimensions differ: uniformity is compared relative to them, but RankMe, LiDAR and the InfoNCE "
-            "loss still depend on the dimension."
+            "Dimensions differ: uniformity, RankMe, LiDAR and the InfoNCE loss depend on them, and few "
+            "dimensions count against a candidate. Normalized uniformity does not; it ranks worse."
         )
     return said + _judgement(criterion, label, quality, chance, relation)
 

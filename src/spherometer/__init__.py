@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from spherometer.metrics import uniformity as uniformity
     from spherometer.metrics import uniformity_samples as uniformity_samples
     from spherometer.metrics import wasserstein_uniformity as wasserstein_uniformity
+    from spherometer.rows import Embeddings as Embeddings
+    from spherometer.stores import open as open
 
 _METRICS = (
     "alignment",
@@ -95,7 +97,7 @@ _RELATION = ("Relation", "performance_relation")
 _MONITOR = ("Alarm", "Monitor")
 _SELECT = ("Selection", "select")
 _CURVES = ("BandwidthCurve", "LocalDensity")
-_OTHERS = ("bandwidth_curve", "citation", "errors", "local_density", "measure")
+_OTHERS = ("Embeddings", "bandwidth_curve", "citation", "errors", "local_density", "measure", "open")
 _NAMESPACES = ("correspondence", "kernels", "losses", "plots", "probes", "sphere")
 
 __all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_SELECT, *_NAMESPACES, *_CURVES, *_OTHERS))
@@ -114,6 +116,7 @@ def __getattr__(name: str) -> Any:
         import spherometer._monitor as module
     elif name in _SELECT:
         import spherometer._select as module
+        import spherometer.stores  # noqa: F401
     elif name == "BandwidthCurve":
         import spherometer._curve as module
     elif name == "LocalDensity":
@@ -122,8 +125,13 @@ def __getattr__(name: str) -> Any:
         import spherometer._bandwidth_curve as module
     elif name == "local_density":
         import spherometer._local_density as module
+    elif name == "Embeddings":
+        import spherometer.rows as module
+    elif name == "open":
+        import spherometer.stores as module
     elif name == "measure":
         import spherometer._measure as module
+        import spherometer.stores  # noqa: F401 - so that it takes paths
     elif name == "citation":
         import spherometer._citation as module
     elif name == "correspondence":

@@ -17,7 +17,6 @@ import spherometer as sm
 from result_documents import comparison_document, selection_document
 from spherometer import plots, report, sphere
 from spherometer._portrait import Portrait, portrait_of
-from spherometer.report import _document, _evaluations
 from test_report_escaping import PAYLOADS, skeleton
 
 TEXTS = [
@@ -92,7 +91,6 @@ def documents(place: str, text: str) -> tuple[str, dict[str, Any]]:
         "settings": {"column": column, column: 1},
         "command": at("command", "spherometer measure a.npy"),
     }
-    json.dumps(document, allow_nan=False)
     return at("file names", "a.npy"), document
 
 
@@ -138,7 +136,7 @@ def without_figures() -> Iterator[None]:
 def page_of(place: str, text: str) -> str:
     """The page of an evaluation with a text in one place."""
     name, document = documents(place, text)
-    return _evaluations._page_of([(_document.clean_text(name), _document.cleaned(document))])
+    return report.render_evaluations([(name, sm.Evaluation.from_json(json.dumps(document)))])
 
 
 def render_all() -> tuple[int, int]:

@@ -10,10 +10,10 @@ import pytest
 
 import chromium
 import hostile
+import spherometer as sm
 from chromium import Tab
 from result_documents import comparison_document, evaluation_document, selection_document
 from spherometer import report
-from spherometer.report import _document, _evaluations
 
 FIGURES = {"evaluation": 6, "comparison": 2, "selection": 2, "hostile": 0}
 
@@ -22,7 +22,9 @@ FIGURES = {"evaluation": 6, "comparison": 2, "selection": 2, "hostile": 0}
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     contents = {
-        "evaluation": _evaluations._page_of([("rows.parquet", _document.cleaned(evaluation_document()))]),
+        "evaluation": report.render_evaluations(
+            [("rows.parquet", sm.Evaluation.from_dict(evaluation_document()))]
+        ),
         "comparison": report.render_comparison(comparison_document()),
         "selection": report.render_selection(selection_document()),
     }

@@ -9,7 +9,9 @@ import html5lib
 import pytest
 
 import hostile
-from spherometer.report import _document, _evaluations, _page
+import spherometer as sm
+from spherometer import report
+from spherometer.report import _page
 from test_plots import elements
 from test_report_escaping import skeleton
 
@@ -46,7 +48,7 @@ def test_a_template_that_does_not_escape_is_found() -> None:
 def test_figures_with_such_names_stay_images() -> None:
     text = "</svg><script>window.__xss=1</script> $x$ \x00 \ud800 ]]> <image href='https://example.com'/>"
     name, document = hostile.documents("labels", text)
-    page = _evaluations._page_of([(name, _document.cleaned(document))])
+    page = report.render_evaluations([(name, sm.Evaluation.from_dict(document))])
     images = html5lib.parse(page, namespaceHTMLElements=False).findall(".//img")
     assert len(images) == 6
     for image in images:

@@ -14,9 +14,10 @@ import hostile
 from result_documents import comparison_document, evaluation_document, selection_document
 from spherometer import plots, report
 from spherometer._portrait import Portrait
+from spherometer._results import Evaluation
 from spherometer.cli import main
 from spherometer.errors import InputError
-from spherometer.report import _document, _evaluations, _format, _portrait, _summary
+from spherometer.report import _format, _portrait, _summary
 
 MOST_BYTES = 2_000_000
 
@@ -30,8 +31,9 @@ def tree_of(page: str) -> Any:
 
 
 def evaluation_page(*documents: dict[str, Any]) -> str:
-    named = [(f"set {place}", _document.cleaned(one)) for place, one in enumerate(documents)]
-    return _evaluations._page_of(named)
+    return report.render_evaluations(
+        [(f"set {place}", Evaluation.from_dict(one)) for place, one in enumerate(documents)]
+    )
 
 
 def small(document: dict[str, Any]) -> dict[str, Any]:
@@ -341,3 +343,19 @@ def test_the_command_takes_both(
     error = capsys.readouterr().err
     assert f"report: RESULTS must be one {name}, or one or several evaluations" in error
     assert f"Got 2 {name}s among 2 files. Call report once for each {name}." in error
+
+
+def test_the_command_refuses_what_is_nested_too_deep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "deep.json"
+    for text in (
+        "[" * 500 + "]" * 500,
+        '{"schema": "spherometer.evaluation/2", "notes": ' + "[" * 90 + "]" * 90 + "}",
+    ):
+        path.write_text(text, encoding="utf-8")
+        assert main(["report", str(path)]) == 2
+        assert "Got objects and lists nested deeper than 60." in capsys.readouterr().err
+    path.write_text("3", encoding="utf-8")
+    assert main(["report", str(path)]) == 2
+    assert not path.with_suffix(".html").exists()

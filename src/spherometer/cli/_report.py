@@ -11,6 +11,7 @@ import typer
 from spherometer.errors import InputError
 
 _MAX_BYTES = 256 << 20
+_MOST_DEPTH = 60
 _PLURALS = {"study": "studies", "comparison": "comparisons", "selection": "selections"}
 
 
@@ -86,9 +87,23 @@ def _read(path: Path) -> Any:
             raise
         _unreadable(path, str(getattr(error, "strerror", None) or error).lower())
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_no_constant)
+        document = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         _unreadable(path, f"no JSON ({' '.join(str(error).split())[:120]})")
+    if _is_deeper(document, _MOST_DEPTH):
+        _unreadable(path, f"objects and lists nested deeper than {_MOST_DEPTH}")
+    return document
+
+
+def _is_deeper(document: Any, depth: int) -> bool:
+    """Whether objects and lists are nested deeper than that, without going there by recursion."""
+    level = [document] if isinstance(document, (dict, list)) else []
+    for _ in range(depth):
+        inside = [list(one.values()) if isinstance(one, dict) else one for one in level]
+        level = [one for many in inside for one in many if isinstance(one, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -184,7 +184,7 @@ def provenance(given: Any) -> dict[str, Any] | None:
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
-        inside = "" if name == "settings" else f"{name} "
+        inside = "" if name in ("settings", "versions") else f"{name} "
         return [pair for key, one in value.items() for pair in _flat(f"{inside}{key}", one)]
     if isinstance(value, (list, tuple)):
         value = ", ".join(map(str, value))

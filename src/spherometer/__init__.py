@@ -116,7 +116,7 @@ def __getattr__(name: str) -> Any:
         import spherometer._monitor as module
     elif name in _SELECT:
         import spherometer._select as module
-        import spherometer.stores  # noqa: F401
+        import spherometer.stores
     elif name == "BandwidthCurve":
         import spherometer._curve as module
     elif name == "LocalDensity":

@@ -83,6 +83,10 @@ class File:
     sha256: str | None = None
 
 
+def _nothing() -> None:
+    """What has no file cannot change."""
+
+
 @dataclass(frozen=True, eq=False)
 class Embeddings:
     """Rows of features with all that belongs to them; what ``sm.open`` returns and ``sm.measure`` takes.
@@ -106,8 +110,8 @@ class Embeddings:
     metadata: Mapping[str, Any] | None = None
     files: tuple[File, ...] = ()
     notes: tuple[str, ...] = ()
-    check: Callable[[], None] = field(default=lambda: None)
-    digest: Callable[[], tuple[File, ...]] = field(default=tuple)
+    check: Callable[[], None] = field(default_factory=lambda: _nothing)
+    digest: Callable[[], tuple[File, ...]] = field(default_factory=lambda: tuple)
 
     @property
     def name(self) -> str:

@@ -3,12 +3,14 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import typer
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 import spherometer as sm
-from spherometer import rows, stores
+from spherometer import stores
 from spherometer._select import CRITERIA, Selection
 from spherometer.cli import _select
 from spherometer.errors import InputError
@@ -40,16 +42,14 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def opened(monkeypatch):
-    """What files are opened with."""
-    calls = []
+    """What files are opened with, besides being opened."""
+    calls, real = [], stores.open
 
-    def opener(path, *, views=("x", "y"), **options):
-        calls.append((path.name, options))
-        with np.load(path) as archive:
-            sides = [rows.ArrayRows(archive[name], name) for name in views]
-        return rows.Embeddings(*sides)
+    def opener(path, **options):
+        calls.append((path.name, dict(options)))
+        return real(path, **options)
 
-    monkeypatch.setattr(stores, "open", opener, raising=False)
+    monkeypatch.setattr(stores, "open", opener)
     return calls
 
 
@@ -86,12 +86,33 @@ def test_results_judge(run, place):
 
 def test_several_files_and_their_columns(run, place, opened):
     files = ["saved/other.npz", "saved/run/step=10.npz"]
-    result = run(*files, "--views", "first", "second", "--labels", "class", "--trust-size", "--json")
+    result = run(*files, "--views", "first", "second", "--trust-size", "--json")
     assert result.exit_code == 0
     found = Selection.from_json(result.stdout)
     assert [each.name for each in found] == ["saved/other", "saved/run/step=10"]
-    assert opened == [("other.npz", {"labels": "class", "trust_size": True}),
-                      ("step=10.npz", {"labels": "class", "trust_size": True})]  # fmt: skip
+    given = {"views": ("first", "second"), "trust_size": True}
+    assert opened == [("other.npz", given), ("step=10.npz", given)]
+
+
+def test_tables_with_ids_classes_and_pairs(run, place):
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((80, 3)).astype(np.float32)
+    for name, noise in (("one", 0.1), ("two", 1.0)):
+        sides = [rows, rows + noise * generator.standard_normal(rows.shape).astype(np.float32)]
+        columns = {
+            "who": pa.array([f"{side}{row}" for side in "ab" for row in range(80)]),
+            "pair": pa.array([*range(80)] * 2),
+            "kind": pa.array(["left", "right"] * 80),
+            "emb": pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(sides).ravel()), 3),
+        }
+        parquet.write_table(pa.table(columns), place / f"{name}.parquet")
+    options = ["--column", "emb", "--pair-id", "pair", "--id", "who", "--labels", "kind", "--json"]
+    result = run("one.parquet", "two.parquet", *options)
+    assert result.exit_code == 0, result.exception
+    found = Selection.from_json(result.stdout)
+    assert [each.name for each in found] == ["one", "two"]
+    assert "tolerance" in found["one"].metrics
+    assert not any("ids" in warning for warning in found.warnings)
 
 
 def test_evaluations_are_read_without_features(run, place, opened):

@@ -11,6 +11,8 @@ import typer
 
 from spherometer.errors import InputError
 
+_PAIRS = (("x", "y"), ("z1", "z2"))  # arrays of an archive that are the sides of pairs without being named
+
 
 class Criterion(enum.StrEnum):
     """What candidates are ranked by."""
@@ -72,8 +74,9 @@ def select(
 ) -> int:
     """Rank encoders without labels: which checkpoint, which model?
 
-    Every file is a candidate. Names such as run/step=100 or epoch_03 give trajectories. With --performance
-    the table also says how good every criterion would have been.
+    Every file is a candidate; an .npz with arrays x and y (or z1 and z2) holds positive pairs. Names such as
+    run/step=100 or epoch_03 give trajectories. With --performance the table also says how good every
+    criterion would have been.
     """
     options: dict[str, Any] = {
         "column": column,
@@ -140,4 +143,9 @@ def _candidates(places: list[Path], options: dict[str, Any], performance: Path |
 def _opened(path: Path, options: dict[str, Any]) -> Any:
     from spherometer import stores
 
+    if path.suffix.lower() == ".npz" and not {"views", "pair_id", "column"} & set(options):
+        with stores.Archive(path, trust_size=options.get("trust_size", False)) as archive:
+            names = set(archive.names)
+        views = next((pair for pair in _PAIRS if set(pair) <= names), None)
+        options = options if views is None else {**options, "views": views}
     return stores.open(path, **options)

@@ -238,9 +238,9 @@ def _protocol(shared: DenseProtocol) -> Row:
         "classification": "logistic regression on the mean of the same map: accuracy with one digit, mean "
         "average precision over the digits with several",
         "raw_pixels": "patches of 8 x 8 pixels as cells; the scene in 14 x 14 pixels as a whole",
-        "chosen": "background, crops, width, rate, number of scenes, and the loss under which partners are "
-        "compared: on other scenes of the digits that encoders are measured on, one seed; pooling by maxima "
-        "and the probe's doubling of maps: earlier, on test scenes. No arm was left out",
+        "chosen": "background, crops, width, rate, and the loss under which partners are compared: for what "
+        "separates the arms, on other scenes of several of the digits that encoders are measured on, one "
+        "seed; pooling by maxima and the probe's doubling of maps: earlier, on test scenes",
         "relations": "bootstrap and permutations of configurations, not of encoders",
         "strength": shared.strength,
         "upsample": shared.upsample,

@@ -9,8 +9,10 @@ from typing import Any
 
 import html5lib
 import pytest
+import torch
 
 import hostile
+import spherometer as sm
 from result_documents import comparison_document, evaluation_document, selection_document
 from spherometer import plots, report
 from spherometer._portrait import Portrait
@@ -208,9 +210,9 @@ def test_the_page_of_a_comparison() -> None:
     assert _format.number(first["difference"], 4) in rows[0]
     assert "< 0.001" in rows[0]
     for said in (
-        "Maximum mean discrepancy 0.0123, p = 0.002",
+        "Squared maximum mean discrepancy 0.0123, p = 0.002",
         "0.610 [0.580, 0.640]",
-        "0.830 (value)",
+        "0.830 (debiased)",
         "kind 2",
     ):
         assert said in words
@@ -301,6 +303,22 @@ def test_a_selection_without_labels_steps_or_pairs() -> None:
     assert "none of which could be ranked" in words
     assert "Against performance" not in words
     assert tree.findall(".//figure") == []
+
+
+def test_what_select_returns_becomes_a_page() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(80, 6, generator=generator)
+    steps = {
+        f"run/step={step}": (z * scale, z * scale + 0.2 * torch.randn(80, 6, generator=generator))
+        for step, scale in ((0, 1.0), (10, torch.arange(1, 7) ** -0.5), (20, torch.arange(1, 7) ** -1.0))
+    }
+    selection = sm.select(steps, performance={name: 0.1 * place for place, name in enumerate(steps)})
+    page = report.render_selection(selection)
+    assert page == report.render_selection(json.loads(selection.to_json()))
+    words = words_of(tree_of(page))
+    assert f"{selection.best.name} comes first of 3" in words
+    for warning in selection.warnings:
+        assert " ".join(warning.split()) in words
 
 
 def test_many_candidates_make_a_page_that_can_be_sent() -> None:

@@ -121,7 +121,12 @@ def _drift(drift: Mapping[str, Any] | None) -> dict[str, Any] | None:
             "baseline": _format.number(overlap.get("baseline")),
             "k": _format.count(overlap.get("k")),
         },
-        "cka": cka and [(name, _format.number(value)) for name, value in cka.items() if _is_number(value)],
+        "cka": cka
+        and [
+            ("debiased" if name == "value" else name, _format.number(value))
+            for name, value in cka.items()
+            if _is_number(value)
+        ],
     }
 
 

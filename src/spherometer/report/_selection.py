@@ -14,7 +14,7 @@ from spherometer.report import _document, _format, _page, _portrait
 from spherometer.stores import write_file
 
 _ARROWS = {"lower": "↓", "higher": "↑"}
-_COLUMNS = ("alignment", "uniformity", "normalized_uniformity", "rankme", "info_nce", "lidar", "alpha_req")
+_COLUMNS = ("alignment", "uniformity", "normalized_uniformity", "rankme")
 _MOST = 200  # candidates of a table
 _NAMED = 3  # of the best, beside the front, on the plane
 

@@ -25,6 +25,9 @@ from spherometer.pairs._neighbor_graph import NeighborGraph as NeighborGraph
 from spherometer.pairs._neighbor_graph import class_strengths as class_strengths
 from spherometer.pairs._neighbor_graph import edge_blocks as edge_blocks
 from spherometer.pairs._neighbor_graph import neighbor_graph as neighbor_graph
+from spherometer.pairs._paired import Discrepancy as Discrepancy
+from spherometer.pairs._paired import discrepancy as discrepancy
+from spherometer.pairs._paired import paired_standard_error as paired_standard_error
 from spherometer.pairs._populations import Population as Population
 from spherometer.pairs._populations import partners as partners
 from spherometer.pairs._populations import population_log_rows as population_log_rows

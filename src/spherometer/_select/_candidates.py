@@ -63,7 +63,7 @@ def measured(name: str, value: Any, *, options: Mapping[str, Any], temperature: 
         stored = rows.opened("select", name, value)
         ids = None if stored.ids is None else tuple(stored.ids)
         if len(stored) > EXACT:
-            found = _of(measure(stored, **options), stored.shape[1], ids)
+            found = _of(measure(stored, seed=seed, **options), stored.shape[1], ids)
             if stored.other is None:
                 return found
             chosen = _chosen(len(stored), seed)

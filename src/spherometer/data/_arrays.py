@@ -21,7 +21,7 @@ from spherometer.data._rows import FileRows, Layout, stamp_of
 from spherometer.data._source import ArrayImages, Images
 from spherometer.errors import InputError
 from spherometer.stores import Archive, read_npy
-from spherometer.stores._numpy import _DAMAGE, _damaged, _header, _opened
+from spherometer.stores._numpy import _DAMAGE, _damaged, _opened, read_header
 
 _AGAIN = "Save the images with np.save"
 _BLOCK = 256  # images that are checked at a time
@@ -120,7 +120,7 @@ def read_images(path: Path, part: str | None, image: str | None, label: str | No
     with _opened(path) as file:
         stamp = stamp_of(path)
         try:
-            dtype, shape, fortran, used = _header(path, file)
+            dtype, shape, fortran, used = read_header(path, file)
         except _DAMAGE as error:
             if isinstance(error, ValueError) and str(error).startswith("read: "):
                 raise

@@ -25,7 +25,7 @@ from spherometer.data._volume_table import SUBJECTS, Columns, chosen
 from spherometer.data._volumes import VolumeSet
 from spherometer.errors import InputError
 from spherometer.stores import read_npy, read_table
-from spherometer.stores._numpy import _DAMAGE, _damaged, _header, _opened
+from spherometer.stores._numpy import _DAMAGE, _damaged, _opened, read_header
 from spherometer.stores._table import MISSING
 
 _TABLES = (".csv", ".tsv")
@@ -80,7 +80,7 @@ def _rows_of(path: Path) -> tuple[_Rows, tuple[int, int, int], tuple[int, int]]:
     with _opened(path) as file:
         stamp = stamp_of(path)
         try:
-            dtype, shape, fortran, used = _header(path, file)
+            dtype, shape, fortran, used = read_header(path, file)
         except InputError:
             raise
         except _DAMAGE as error:

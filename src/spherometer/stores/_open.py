@@ -134,9 +134,13 @@ def open(
             return values
         return [values[row] for row in kept]
 
+    def check() -> None:
+        for file in files:
+            file.check()
+
+    files = stored.files
     classes = None if labels is None else _columns.values_of(columns, labels, num, "labels", name)
     known = {} if metadata is None else _columns.metadata_of(columns, tuple(metadata), num, name)
-    files = stored.files
     return Embeddings(
         rows,
         other=other,
@@ -145,7 +149,7 @@ def open(
         metadata={key: of_kept(value) for key, value in known.items()} or None,
         files=tuple(file.file() for file in files),
         notes=tuple(notes),
-        check=lambda: [file.check() for file in files] and None,
+        check=check,
         digest=digests(list(files)),
     )
 

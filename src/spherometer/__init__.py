@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from spherometer._alarms import Alarm as Alarm
     from spherometer._bandwidth_curve import bandwidth_curve as bandwidth_curve
     from spherometer._citation import citation as citation
+    from spherometer._compare import Comparison as Comparison
+    from spherometer._compare import compare as compare
     from spherometer._curve import BandwidthCurve as BandwidthCurve
     from spherometer._density import LocalDensity as LocalDensity
     from spherometer._local_density import local_density as local_density
@@ -95,12 +97,15 @@ _METRICS = (
 _RESULTS = ("Evaluation", "Measurement")
 _RELATION = ("Relation", "performance_relation")
 _MONITOR = ("Alarm", "Monitor")
+_COMPARE = ("Comparison", "compare")
 _SELECT = ("Selection", "select")
 _CURVES = ("BandwidthCurve", "LocalDensity")
 _OTHERS = ("Embeddings", "bandwidth_curve", "citation", "errors", "local_density", "measure", "open")
 _NAMESPACES = ("correspondence", "kernels", "losses", "plots", "probes", "sphere")
 
-__all__ = sorted((*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_SELECT, *_NAMESPACES, *_CURVES, *_OTHERS))
+__all__ = sorted(
+    (*_METRICS, *_RESULTS, *_RELATION, *_MONITOR, *_COMPARE, *_SELECT, *_NAMESPACES, *_CURVES, *_OTHERS)
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -114,6 +119,9 @@ def __getattr__(name: str) -> Any:
         import spherometer._relation as module
     elif name in _MONITOR:
         import spherometer._monitor as module
+    elif name in _COMPARE:
+        import spherometer._compare as module
+        import spherometer.stores
     elif name in _SELECT:
         import spherometer._select as module
         import spherometer.stores

@@ -17,6 +17,7 @@ import typer
 from spherometer._version import __version__
 from spherometer.cli._measure import measure
 from spherometer.cli._report import report
+from spherometer.cli._select import select
 from spherometer.cli._study import study
 from spherometer.cli._train import train
 from spherometer.errors import SpherometerError
@@ -53,6 +54,7 @@ def _options(
 app.command("study", short_help="Train, measure and compare a grid of encoders.")(study)
 app.command("train", short_help="Train one encoder, resumable.")(train)
 app.command("measure", short_help="Measure files of features.")(measure)
+app.command("select", short_help="Rank encoders without labels.")(select)
 app.command("report", short_help="Write one HTML page from results.")(report)
 
 

@@ -109,7 +109,8 @@ class Comparison:
         num_shared: samples that both have; None where rows do not correspond.
         dims: dimensions of each.
         metrics: key -> ``Compared``.
-        verdict: on the plane of alignment and uniformity: "better", "worse", "mixed" or "not distinguishable".
+        verdict: on the plane of alignment and uniformity: "better", "worse", "mixed" or
+            "not distinguishable".
         words: the same as a sentence.
         drift: whether the two sets come from the same law, and where not; None where it was not asked.
         evaluations: of a and of b.

@@ -127,7 +127,8 @@ def joined(
         examples = _some([*alone[0][:3], *alone[1][:2]])
         _checks.refuse(
             InputError, "compare", "id", "name the same rows on both sides", "rows are joined by id",
-            f"{len(alone[0])} ids only in a, {len(alone[1])} only in b, {len(shared)} in both; such as {examples}",
+            f"{len(alone[0])} ids only in a, {len(alone[1])} only in b, {len(shared)} in both; "
+            f"such as {examples}",
             'Pass missing="drop" to compare the shared rows' if shared else "Look at the columns of ids",
         )  # fmt: skip
     return [one[each] for each in shared], [two[each] for each in shared], len(alone[0]), len(alone[1])

@@ -91,7 +91,7 @@ class Discrepancy:
 
 @torch.no_grad()
 def discrepancy(rows: Tensor, num_first: int, members: Tensor, t: float) -> Discrepancy:
-    r"""Unbiased squared MMD with the Gaussian potential: mean k over pairs of one + of the other - 2 mean across.
+    r"""Unbiased squared MMD: mean potential in the one sample + in the other - 2 times that across.
 
     Args:
         rows: [N + M, D] rows of both samples, those of the first one first.

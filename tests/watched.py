@@ -71,6 +71,7 @@ def judged(message: str, path: str) -> tuple[str, str]:
     """A refusal must be one line of a decent length that names the file."""
     name = Path(path).name
     shown = name in message or repr(name)[1:-1] in message
+    shown |= message.startswith("spherometer: measure: ")  # about the numbers of the one file that was named
     if len(message.splitlines()) != 1 or len(message) > LONGEST or not (shown or len(name) > 200):
         return WRONG, f"a bad message: {message[:600]!r}"
     return REFUSED, message

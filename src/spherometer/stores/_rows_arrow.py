@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spherometer.rows import BYTES, UNIT, Dtype
+from spherometer.rows import BUDGET, BYTES, UNIT, Dtype
 from spherometer.stores._regular import RegularFile
 from spherometer.stores._rows_text import numbered
 from spherometer.stores._stored import Stored, Wanted, chosen
@@ -23,6 +23,7 @@ from spherometer.stores._stored import Stored, Wanted, chosen
 _TYPES: dict[str, Dtype] = {"halffloat": "float16", "float": "float32", "double": "float64", "int8": "int8"}
 _WIDE = {name: torch.float64 if name == "float64" else torch.float32 for name in BYTES}
 _BATCH = 32 << 20  # bytes of features decoded at once
+_STREAM_END = bytes(4)  # a message of no bytes
 _BUFFER = 1 << 20  # bytes of a column chunk read at once
 
 
@@ -73,6 +74,8 @@ class _Ipc:
     def __init__(self, file: RegularFile) -> None:
         self._file = file
         self._is_file = file.read(0, min(6, file.size)) == b"ARROW1"
+        if not self._is_file and file.read(max(0, file.size - 4), min(4, file.size)) != _STREAM_END:
+            raise ValueError("the stream has no end, as one that was cut short")
         self.schema = self._reader(None).schema
         counts = [batch.num_rows for batch in self._each(0, None)]
         self.starts = [0, *np.cumsum(counts).tolist()]
@@ -117,9 +120,17 @@ class ArrowRows:
         table: its batches.
         name: what messages call the rows.
         members: one column of lists, or a column for each coordinate.
+        budget: bytes that may be held at once; decoding a batch takes about six times its size.
     """
 
-    def __init__(self, file: RegularFile, table: _Parquet | _Ipc, name: str, members: list[str]) -> None:
+    def __init__(
+        self,
+        file: RegularFile,
+        table: _Parquet | _Ipc,
+        name: str,
+        members: list[str],
+        budget: int = BUDGET,
+    ) -> None:
         self.name = name
         self._file, self._table, self._members = file, table, members
         kinds = {_kind(table.schema.field(member).type) for member in members}
@@ -131,7 +142,8 @@ class ArrowRows:
         self.shape = (self._num, len(members))
         if _is_list(table.schema.field(members[0]).type):
             self.shape = (self._num, self._width())
-        self._batch_rows = max(1, _BATCH // (self.shape[1] * BYTES[self.dtype]) // UNIT) * UNIT
+        batch = min(_BATCH, budget // 12)
+        self._batch_rows = max(1, batch // (self.shape[1] * BYTES[self.dtype]) // UNIT) * UNIT
         self._start, self._kept = 0, torch.empty(0, self.shape[1], dtype=getattr(torch, self.dtype))
         self._coming: Iterator[Any] | None = None
 
@@ -252,7 +264,7 @@ def _stored(file: RegularFile, table: _Parquet | _Ipc, wanted: Wanted) -> Stored
     floats = [name for name in names if str(table.schema.field(name).type) in _TYPES]
     groups = numbered(floats)
     name = chosen(file, [*lists, *groups], wanted.column)
-    rows = ArrowRows(file, table, name, (lists | groups)[name])
+    rows = ArrowRows(file, table, name, (lists | groups)[name], wanted.budget)
     taken = set((lists | groups)[name])
     columns = {
         other: _reader(file, table, other)

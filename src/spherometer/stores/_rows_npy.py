@@ -56,7 +56,7 @@ def open_npz(path: Path, wanted: Wanted) -> Stored:
     matrices = [
         name
         for name, (dtype, shape) in heads.items()
-        if len(shape) == 2 and (dtype.kind == "f" or dtype.str == "|i1")
+        if len(shape) == 2 and shape[1] and (dtype.kind == "f" or dtype.str == "|i1")
     ]
     name = chosen(file, matrices, wanted.column)
     columns = {

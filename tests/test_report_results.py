@@ -236,6 +236,20 @@ def test_two_files_of_one_name_are_told_apart() -> None:
     assert dots == {one["alignment"]["value"] for one in (metrics, moved)}
 
 
+def test_spread_alone_is_no_verdict_to_act_on() -> None:
+    document = comparison_document(drift=False)
+    document["overall"] = {"verdict": "worse", "words": "less uniform"}
+    with hostile.without_figures():
+        tree = tree_of(report.render_comparison(document))
+        assert tree.find(".//p[@class='lead']/span").get("class") == "badge no"
+        assert "spread alone cannot say" not in words_of(tree)
+        for one in (document, *document["evaluations"]):
+            del one["metrics"]["alignment"]
+        tree = tree_of(report.render_comparison(document))
+    assert tree.find(".//p[@class='lead']/span").get("class") == "badge open"
+    assert "spread alone cannot say which set is better" in words_of(tree)
+
+
 def test_a_comparison_with_little_in_it() -> None:
     document = comparison_document(drift=False)
     document |= {"paired": False, "num_shared": None, "evaluations": [{}, {}], "notes": []}

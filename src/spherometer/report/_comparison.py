@@ -165,7 +165,7 @@ def render_comparison(comparison: Any) -> str:
             [(name, one["metrics"]) for name, one in zip(names, evaluations, strict=True)]
         )
     drawn = any(one["interval"] is not None and one.get("better") for one in metrics.values())
-    overall = document["overall"]
+    overall, aligned = document["overall"], "alignment" in metrics
     return _page.fill(
         "comparison.html",
         {
@@ -175,7 +175,8 @@ def render_comparison(comparison: Any) -> str:
             "num": [_format.count(num) for num in document["num"]],
             "num_shared": _format.count(document.get("num_shared")) if document.get("num_shared") else None,
             "dims": [_format.count(dim) for dim in document["dims"]],
-            "overall": {**overall, "badge": _BADGES.get(overall["verdict"], "open")},
+            "overall": {**overall, "badge": _BADGES.get(overall["verdict"], "open") if aligned else "open"},
+            "aligned": aligned,
             "counts": {
                 verdict: [one["label"] for one in told if one["verdict"] == verdict]
                 for verdict in ("better", "worse", "not distinguishable")

@@ -33,6 +33,9 @@ def test_names_and_order():
         "rankme",
         "effective_rank",
         "participation_ratio",
+        "alpha_req",
+        "isoscore",
+        "lidar",
         "relative_local_density",
         "calinski_harabasz",
         "neighbor_purity",
@@ -59,6 +62,9 @@ def test_values_are_those_of_the_metrics(dtype):
         "rankme": sm.rankme(x),
         "effective_rank": sm.effective_rank(x),
         "participation_ratio": sm.participation_ratio(x),
+        "alpha_req": sm.alpha_req(x),
+        "isoscore": sm.isoscore(x),
+        "lidar": sm.lidar(torch.stack([x, y], dim=1)),
         "relative_local_density": metrics.relative_local_density(x, labels, temperature=0.1),
         "calinski_harabasz": metrics.calinski_harabasz(x, labels),
         "neighbor_purity": sm.neighbor_purity(x, labels, k=4),
@@ -77,7 +83,7 @@ def test_every_number_has_company():
     for name, m in e.items():
         assert m.baseline, name
         assert m.label, name
-        if name == "hubness":  # no honest interval is known
+        if name in ("hubness", "lidar"):  # no honest interval is known
             assert m.interval is m.settings["interval"] is None
             continue
         low, high = m.interval
@@ -92,7 +98,11 @@ def test_every_number_has_company():
         "wasserstein_uniformity",
         "hubness",
     }
-    assert {name for name, way in better.items() if way is None} == {"cross_uniformity", "tolerance"}
+    assert {name for name, way in better.items() if way is None} == {
+        "cross_uniformity",
+        "tolerance",
+        "alpha_req",
+    }
 
 
 def test_baselines():

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spherometer.cli import _conditions
-from spherometer.cli._files import Columns, load, refuse
+from spherometer.cli._files import Columns, refuse
 from spherometer.cli._measure_encoder import EncoderOptions
+from spherometer.cli._measure_files import (
+    Sides,
+    embeddings_of,
+    memory_of,
+    processes,
+    splits_metadata,
+    with_command,
+)
+from spherometer.cli._progress import Progress
 from spherometer.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,19 +45,32 @@ class Missing(enum.StrEnum):
 def measure(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", help="Files .npy or .npz of features; with --encoder, data sets."),
+        typer.Argument(
+            metavar="FILE",
+            help="Files of features: .npy .npz .parquet .arrow .feather .safetensors .csv .tsv .jsonl .pt "
+            ".faiss; a directory or 'pattern' of shards; with --encoder, data sets.",
+        ),
     ],
-    column: Annotated[str | None, typer.Option(help="Array of the .npz that holds the features.")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Array or column of the features, or the prefix of numbered columns.")
+    ] = None,
     pairs: Annotated[
         str | None,
-        typer.Option(metavar="KEY_OR_FILE", help="Other side of positive pairs: array or .npy file."),
+        typer.Option(metavar="KEY_OR_FILE", help="Other side of positive pairs: array or file."),
+    ] = None,
+    pair_id: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Two rows that share its value are a positive pair.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(metavar="KEY_OR_FILE", help="Classes of the rows: array or .npy file.")
+        str | None,
+        typer.Option(metavar="KEY_OR_FILE", help="Classes of the rows: array, column, or .npy file."),
     ] = None,
     metadata: Annotated[
-        Path | None,
-        typer.Option(metavar="TABLE", help="Meta-data of the rows: a .csv or .tsv file. See --kernel."),
+        str | None,
+        typer.Option(
+            metavar="TABLE|COLUMNS",
+            help="Meta-data of the rows: a .csv or .tsv file (see --kernel), or columns of FILE: age,sex.",
+        ),
     ] = None,
     columns: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Columns of the table, for instance age,sex.")
@@ -79,7 +101,11 @@ def measure(
         ),
     ] = None,
     views: Annotated[
-        str | None, typer.Option(metavar="PRESET", help="With --encoder: augmentations.")
+        str | None,
+        typer.Option(
+            metavar="A,B|PRESET",
+            help="Two columns that are the sides of positive pairs; with --encoder: augmentations.",
+        ),
     ] = None,
     size: Annotated[int | None, typer.Option(help="With --encoder: side of the views in pixels.")] = None,
     matching: Annotated[
@@ -93,6 +119,11 @@ def measure(
         typer.Option("--normalize/--no-normalize", help="Scale rows to length 1; or check that they are."),
     ] = True,
     nan: Annotated[Nan, typer.Option(help="Rows with NaN or infinity.")] = Nan.refuse,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="All pairs of more than 20 000 rows, instead of an estimate.")
+    ] = False,
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="Memory for rows.")] = "1GiB",
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows that an estimate draws.")] = 0,
     fail_if: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,6 +132,10 @@ def measure(
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the result as JSON: a file, or a directory for several files.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="PAGE.html", help="Write one page: summary, figures, tables, origin."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     trust_size: Annotated[
@@ -116,38 +151,53 @@ def measure(
     """
     conditions = _conditions.parse(fail_if or [])
     targets = _targets(files, out)
-    asked = EncoderOptions(encoder, views, size, matching)
+    asked = EncoderOptions(encoder, views if encoder is not None else None, size, matching)
     asked.check()
-    table = _table(metadata, columns, kernel or [], id_column, missing, bandwidth_curve)
-    arrays = Columns(column, pairs, labels, trust_size, id_column, metadata is not None)
+    beside, inside = splits_metadata(metadata)
+    given = beside is not None or inside is not None
+    table = _table(beside, columns, kernel or [], id_column, missing, bandwidth_curve, given)
+    arrays = Columns(column, pairs, labels, trust_size, id_column, beside is not None or report is not None)
+    sides = Sides.of(views, pair_id) if encoder is None else Sides()
+    budget = memory_of(memory)
     evaluations = []
-    for path in files:
-        if encoder is not None:
-            evaluations.append(asked.measure(path))
-            continue
-        sides = load(path, arrays)
-        from spherometer._measure import measure as measure_arrays  # after the file: its faults show at once
+    with processes() as speaks, Progress("measure") as progress:
+        for path in files:
+            if encoder is not None:
+                evaluations.append(asked.measure(path))
+                continue
+            stored = embeddings_of(path, arrays, sides, inside, budget)
+            from spherometer._measure import measure as measured  # after the file: its faults show at once
 
-        try:
-            values, notes = (None, []) if table is None else table.rows(path, sides.num, sides.ids)
-            evaluation = measure_arrays(
-                sides.x, sides.y, labels=sides.labels, metadata=values,
-                kernel=None if table is None else table.kernel(), bandwidth_curve=bandwidth_curve,
-                t=t, alpha=alpha, nan=nan.value, normalize=normalize,
-            )  # fmt: skip
-            evaluation.notes += tuple(notes)
-        except InputError as error:
-            if len(files) == 1:
-                raise
-            raise type(error)(f"{str(path)!r}: {error}") from error  # which of them
-        evaluations.append(evaluation)
+            try:
+                ids = None if stored.ids is None else list(stored.ids)
+                values, notes = (None, []) if table is None else table.rows(path, len(stored), ids)
+                evaluation = measured(
+                    stored, metadata=values, kernel=None if table is None else table.kernel(),
+                    bandwidth_curve=bandwidth_curve, t=t, alpha=alpha, nan=nan.value, normalize=normalize,
+                    exact=exact, budget=budget, seed=seed, portrait=report is not None,
+                    progress=progress if speaks else None,
+                )  # fmt: skip
+                evaluation.notes += tuple(notes)
+                evaluation.provenance = with_command(evaluation.provenance)
+            except InputError as error:
+                if len(files) == 1:
+                    raise
+                raise type(error)(f"{str(path)!r}: {error}") from error  # which of them
+            evaluations.append(evaluation)
     failed = [
         (path, condition)
         for path, evaluation in zip(files, evaluations, strict=True)
         for condition in conditions
         if condition.holds(evaluation)
     ]
+    if not speaks:
+        return 1 if failed else 0
     _save(targets, evaluations)
+    if report is not None:
+        from spherometer.report import write_evaluations
+
+        named = [(path.stem, one) for path, one in zip(files, evaluations, strict=True)]
+        typer.echo(f"page: {write_evaluations(named, report)}", err=True)
     _show(files, evaluations, as_json)
     for path, condition in failed:
         typer.echo(f"spherometer: check failed: {condition.text} for {str(path)!r}", err=True)
@@ -161,6 +211,7 @@ def _table(
     id_column: str | None,
     missing: Missing | None,
     curve: bool,
+    inside: bool,
 ) -> Table | None:
     """The table of meta-data, or None; options that need it are refused without it."""
     if path is None:
@@ -168,8 +219,7 @@ def _table(
             "--columns": columns is not None,
             "--kernel": bool(kernels),
             "--missing": missing is not None,
-            "--id": id_column is not None,
-            "--bandwidth-curve": curve,
+            "--bandwidth-curve": curve and not inside,
         }
         for option in (name for name, there in given.items() if there):
             refuse(

@@ -170,7 +170,8 @@ def _values(side: Side) -> dict[str, _Value]:
             if flat or (name == "isoscore" and dim < 2):
                 continue
             without = None
-            if parts is not None and bool((parts.two.amax(dim=1) > 0).all()):
+            varied = parts is not None and bool((parts.two.amax(dim=1) > 0).all())
+            if parts is not None and (varied or name == "wasserstein_uniformity"):
                 without = (
                     torch.stack([function(each, parts.rest_one) for each in parts.one]),
                     torch.stack([function(each, parts.rest_two) for each in parts.two]),

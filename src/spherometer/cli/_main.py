@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from spherometer._version import __version__
+from spherometer.cli._compare import compare
 from spherometer.cli._measure import measure
 from spherometer.cli._report import report
 from spherometer.cli._select import select
@@ -54,6 +55,7 @@ def _options(
 app.command("study", short_help="Train, measure and compare a grid of encoders.")(study)
 app.command("train", short_help="Train one encoder, resumable.")(train)
 app.command("measure", short_help="Measure files of features.")(measure)
+app.command("compare", short_help="Say whether a new model is better than an old one.")(compare)
 app.command("select", short_help="Rank encoders without labels.")(select)
 app.command("report", short_help="Write one HTML page from results.")(report)
 

@@ -96,6 +96,7 @@ def pickle_figures(directory: Path) -> tuple[int, int]:
 
 
 def main() -> int:
+    """Print the table; 1 where a figure is not what it should be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num", type=int, default=500)
     parser.add_argument("--commands", type=int, default=20)

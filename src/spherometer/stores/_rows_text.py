@@ -163,7 +163,7 @@ class TextRows:
 
     def _refuse_row(self, row: int, got: str) -> NoReturn:
         self._file.refuse(
-            f"hold the same number of numbers in every row of {self.name[:60]!r}", "each row is one point",
+            f"hold numbers, equally many in every row of {self.name[:60]!r}", "each row is one point",
             f"{got} in row {row}", "Correct that row, or leave it out",
         )  # fmt: skip
 

@@ -146,7 +146,7 @@ def test_checks_that_hold_give_0() -> None:
         ([], "Missing command. See: spherometer --help"),
         (["nonsense"], "No such command 'nonsense'. See: spherometer --help"),
         (["measure"], "Missing argument 'FILE'. See: spherometer --help"),
-        (["measure", "x.npy", "--nonsense"], "No such option: --nonsense. See: spherometer --help"),
+        (["measure", "x.npy", "--wrong"], "No such option: --wrong. See: spherometer --help"),
         (
             ["measure", "x.npy", "--fail-if", "uniformity"],
             "measure: --fail-if must be a name, one of > < >= <=, and a number, because the two are "
@@ -166,8 +166,8 @@ def test_checks_that_hold_give_0() -> None:
         ),
         (
             ["measure", "x.txt"],
-            "measure: FILE must end in .npy or .npz, not 'x.txt', because the ending says how to read it. "
-            "Got '.txt'. Save the features with np.save or np.savez.",
+            "open: file 'x.txt' must exist and be readable, because its rows are measured. "
+            "Got no such file. Check the path.",
         ),
         (
             ["measure", "other.npz"],

@@ -11,7 +11,7 @@ UV := UV_FIND_LINKS="$(PIP_FIND_LINKS)" $(BIN)/uv pip install --quiet --python $
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 INPUTS := pyproject.toml constraints.txt src/spherometer/_version.py
 
-.PHONY: demo test check format bench nightly clean
+.PHONY: demo test check format bench safety nightly clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/installed-train  ## train a grid of encoders on digits and write the report
@@ -38,7 +38,13 @@ bench: $(VENV)/installed-dev  ## ratios against pdist, cdist and full matrices; 
 	$(BIN)/python benchmarks/local_density.py --out benchmarks/results
 	$(BIN)/python benchmarks/neighbors.py --out benchmarks/results
 	$(BIN)/python benchmarks/dense.py --out benchmarks/results
+	$(BIN)/python benchmarks/streamed.py --out benchmarks/results
+	$(BIN)/python benchmarks/large_files.py --out benchmarks/results
 	$(BIN)/python benchmarks/monitor.py --out benchmarks/results
+
+safety: $(VENV)/installed-dev  ## figures of malformed and malicious files, and of false alarms of compare
+	$(BIN)/python reproductions/safety.py
+	$(BIN)/python reproductions/null_trials.py
 
 nightly: $(VENV)/installed-dev  ## what is too long for every day
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -m "nightly or not nightly" --timeout 3600

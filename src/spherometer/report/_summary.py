@@ -144,7 +144,7 @@ def _twins(portrait: Mapping[str, Any]) -> dict[str, str] | None:
     if near is None or not (near["num_equal"] or (near["num_close"] and portrait["dim"] >= _ROOMY)):
         return None
     equal, close, num = near["num_equal"], near["num_close"], near["num"]
-    share = _format.percent(close / num)
+    share = _format.percent(close / num, 2)
     evidence = (
         f"{_format.count(close)} of {_format.count(num)} rows ({share}) have another at a cosine of at least "
         f"{near['close']:g}; {_format.count(equal)} have an equal twin. The nearest are listed below by name."

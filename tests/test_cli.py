@@ -146,7 +146,7 @@ def test_checks_that_hold_give_0() -> None:
         ([], "Missing command. See: spherometer --help"),
         (["nonsense"], "No such command 'nonsense'. See: spherometer --help"),
         (["measure"], "Missing argument 'FILE'. See: spherometer --help"),
-        (["measure", "x.npy", "--wrong"], "No such option: --wrong. See: spherometer --help"),
+        (["measure", "x.npy", "--zzzzzz"], "No such option: --zzzzzz. See: spherometer --help"),
         (
             ["measure", "x.npy", "--fail-if", "uniformity"],
             "measure: --fail-if must be a name, one of > < >= <=, and a number, because the two are "

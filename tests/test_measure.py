@@ -207,7 +207,7 @@ def test_intervals_cover(kind, dim):
         x = draws(kind, 90, dim, generator)
         y = x + 0.3 * torch.randn(x.shape, generator=generator, dtype=torch.float64) / math.sqrt(dim)
         evaluations.append(sm.measure(x, y, labels=(x[:, 1] > x[:, 2]).long()))
-    for name in set(evaluations[0]) - {"hubness"}:
+    for name in set(evaluations[0]) - {"hubness", "lidar"}:
         values = [e[name].value for e in evaluations]
         centre = sum(values) / len(values)
         if (
@@ -283,6 +283,9 @@ def test_collapsed_features_are_measured():
     assert "participation_ratio" not in e
     assert e.notes == (
         "participation_ratio left out: all rows are identical, there is no variance to share.",
+        "alpha_req left out: the rows vary in fewer than two directions.",
+        "isoscore left out: all rows are identical, there is no variance to share.",
+        "lidar left out: the means of the pairs do not differ.",
         "relative_local_density and calinski_harabasz left out: all rows are equal, there is no distance to "
         "compare others with.",
     )
@@ -307,6 +310,7 @@ def test_extreme_settings_still_give_json():
         assert sm.Evaluation.from_json(e.to_json()) == e
     assert sm.measure(x, -x, alpha=1e4).notes == (
         "alignment left out: distances to the power 10000 exceed the floating-point range.",
+        "lidar left out: the means of the pairs do not differ.",
     )
 
 

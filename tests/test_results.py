@@ -157,7 +157,8 @@ BAD_DOCUMENTS = [
     (changed(("spherometer",), 1), "hold a string 'spherometer' (the version)", "1"),
     (
         changed(("more",), 1),
-        "hold nothing but schema, spherometer, metrics, notes, bandwidth_curve and local_density",
+        "hold nothing but schema, spherometer, metrics, notes, bandwidth_curve, local_density, portrait and "
+        "provenance",
         "['more']",
     ),
     (changed((*UNIFORMITY, "value"), None), "hold a usable 'value' in measurement 'uniformity'", "None"),

@@ -121,9 +121,9 @@ def compare(
         _checks.whole("compare", name, number, at_least=least)
     _checks.one_of("compare", "nan", nan, ("refuse", "drop"))
     _checks.one_of("compare", "missing", missing, ("refuse", "drop"))
-    for name, one in (("paired", paired), ("drift", drift)):
-        if one not in (True, False, "auto"):
-            _checks.one_of("compare", name, one, ("auto",))
+    for name, choice in (("paired", paired), ("drift", drift)):
+        if choice not in (True, False, "auto"):
+            _checks.one_of("compare", name, choice, ("auto",))
     ids, classes = _both("id", id), _both("labels", labels)
     first, second = (
         _sides.given(name, value, ids[place], classes[place])
@@ -131,8 +131,8 @@ def compare(
     )
     notes = [
         f"{name}: {note}"
-        for name, one in zip(names, (first, second), strict=True)
-        for note in one.stored.notes
+        for name, which in zip(names, (first, second), strict=True)
+        for note in which.stored.notes
     ]
     rows_match, places, num_shared = _matched(first, second, paired, missing, seed, notes)
     with torch.no_grad():
@@ -170,8 +170,8 @@ def compare(
             drifted = drift_of(
                 one, two, both, paired=rows_match, t=t, k=k, seed=seed, num_permutations=num_permutations
             )
-    for given in (first, second):
-        given.stored.check()
+    for which in (first, second):
+        which.stored.check()
     if progress is not None:
         progress(4, 4, "done")
     metrics = _metrics(evaluations, found, one.rows.shape == two.rows.shape)
@@ -180,9 +180,9 @@ def compare(
         "t": t, "alpha": alpha, "nan": nan, "normalize": normalize, "seed": seed, "missing": missing,
         "num_permutations": num_permutations if asked else None,
     }  # fmt: skip
-    for name, each in (("files of a", first), ("files of b", second)):
-        if each.stored.files:
-            settings[name] = [one.name for one in each.stored.files]
+    for name, which in (("files of a", first), ("files of b", second)):
+        if which.stored.files:
+            settings[name] = [file.name for file in which.stored.files]
     return Comparison(
         names=(str(names[0]), str(names[1])),
         paired=rows_match,
@@ -287,7 +287,7 @@ def _metrics(
     first, second = evaluations
     keys = [key for key in first if key in second]
     tested = {key: found[key].p_value for key in keys if key in found and first[key].better is not None}
-    families = []
+    families: list[tuple[dict[str, float], float]] = []
     for family in _FAMILIES:
         p_values = [(key, p) for key in family if (p := tested.get(key)) is not None]
         if p_values:
@@ -303,7 +303,7 @@ def _metrics(
         one, two, known = first[key], second[key], found.get(key)
         method = known.method if known else _NO_TEST if same_shape else _OTHER_SHAPE
         difference = two.value - one.value
-        p_holm = adjusted.get(key)
+        corrected = adjusted.get(key)
         metrics[key] = Compared(
             label=one.label,
             better=one.better,
@@ -312,8 +312,8 @@ def _metrics(
             difference=difference,
             interval=None if known is None else known.interval,
             p_value=tested.get(key),
-            p_holm=p_holm,
-            verdict=verdict_of(difference, p_holm, one.better),
+            p_holm=corrected,
+            verdict=verdict_of(difference, corrected, one.better),
             normalized=key in ("normalized_uniformity", "alignment"),
             method=method,
         )

@@ -113,8 +113,8 @@ def spectrum_differences(a: Side, b: Side, *, paired: bool) -> dict[str, Differe
             found[name] = Difference(values, None, math.inf, _NONE)
             continue
         if paired:
-            apart = (two.whole - one.whole, *(y - x for x, y in zip(one.without, two.without, strict=True)))
-            parts = [variance(*apart, num)]
+            singles, doubles = (y - x for x, y in zip(one.without, two.without, strict=True))
+            parts = [variance(two.whole - one.whole, singles, doubles, num)]
             way = f"paired: corrected jackknife of the difference over {GROUPS} groups of rows"
         else:
             parts = [variance(each.whole, *each.without, num) for each in (one, two) if each.without]

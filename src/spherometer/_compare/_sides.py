@@ -82,14 +82,14 @@ def _opened(name: str, path: str | PathLike[str], options: dict[str, str]) -> ro
 def _listed(name: str, what: str, values: Any, num: int) -> list[Any]:
     if isinstance(values, (Tensor, np.ndarray)):
         values = values.tolist()
-    values = list(values)
-    if len(values) != num:
+    listed: list[Any] = list(values)
+    if len(listed) != num:
         _checks.refuse(
             ShapeError, "compare", what, f"have one entry for each row of {name}",
-            "entry i belongs to row i", f"{len(values)} entries for {num} rows",
+            "entry i belongs to row i", f"{len(listed)} entries for {num} rows",
             "Pass as many entries as there are rows",
         )  # fmt: skip
-    return values
+    return listed
 
 
 def joined(

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 ROWS_AT_ONCE = 50_000
 _RUN = """
 import resource, sys
-from spherometer.__main__ import main
+from spherometer.cli import main
 code = main(sys.argv[1:])
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 used = resource.getrusage(resource.RUSAGE_SELF)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -144,7 +145,7 @@ def _values(side: Side) -> dict[str, _Value]:
     """The spectrum family of one set."""
     num, dim = side.rows.shape
     scale = _spectrum.exponent_of(side.rows)
-    wanted: list[tuple[Tensor, bool, int, dict[str, Callable[[Tensor, int], Tensor]]]] = [
+    wanted: list[tuple[Tensor, bool, int, dict[str, Callable[..., Tensor]]]] = [
         (side.unit, True, 0, {"wasserstein_uniformity": lambda s, n: _spectrum.wasserstein_of(s, n, dim)}),
         (
             side.rows, False, scale,
@@ -173,8 +174,8 @@ def _values(side: Side) -> dict[str, _Value]:
             varied = parts is not None and bool((parts.two.amax(dim=1) > 0).all())
             if parts is not None and (varied or name == "wasserstein_uniformity"):
                 without = (
-                    torch.stack([function(each, parts.rest_one) for each in parts.one]),
-                    torch.stack([function(each, parts.rest_two) for each in parts.two]),
+                    torch.vmap(partial(function, n=parts.rest_one))(parts.one),
+                    torch.vmap(partial(function, n=parts.rest_two))(parts.two),
                 )
             found[name] = _Value(float(function(whole, num)), without)
     return found

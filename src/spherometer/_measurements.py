@@ -213,7 +213,9 @@ def add_spectrum(
     found["wasserstein_uniformity"] = Measurement(
         name="wasserstein_uniformity",
         value=value,
-        interval=values and _jackknife.interval(value, values, num, low=0.0, high=math.sqrt(2)),
+        interval=None
+        if values is None
+        else _jackknife.interval(value, values, num, low=0.0, high=math.sqrt(2)),
         baseline={"uniform law, this n": _expected_wasserstein(num, dim), "one point": math.sqrt(2)},
         num=num,
         settings={"normalize": normalize, "interval": JACKKNIFE if left_out else None},
@@ -255,7 +257,9 @@ def _add_slopes(
         values = None
         if left_out is not None and sound:
             values = [float(_spectrum_slopes.alpha_req_of(each, used)) for each in left_out]
-        interval = values and _jackknife.interval(value, values, num, low=0.0, high=math.inf)
+        interval = None
+        if values is not None:
+            interval = _jackknife.interval(value, values, num, low=0.0, high=math.inf)
         found["alpha_req"] = Measurement(
             name="alpha_req",
             value=value,

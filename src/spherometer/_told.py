@@ -126,7 +126,8 @@ def chosen_rows(num: int, count: int, seed: int) -> Tensor:
         return torch.randperm(num, generator=generator)[:count].sort().values
     drawn = torch.empty(0, dtype=torch.int64)
     while len(drawn) < count:
-        drawn = torch.cat([drawn, torch.randint(num, (2 * count,), generator=generator)]).unique()
+        more = torch.randint(num, (2 * count,), generator=generator)
+        drawn = torch.unique(torch.cat([drawn, more]))
     return drawn[torch.randperm(len(drawn), generator=generator)[:count]].sort().values
 
 

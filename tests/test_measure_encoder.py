@@ -87,7 +87,7 @@ def test_the_command_measures_images(tmp_path, capsys: pytest.CaptureFixture[str
     np.save(images, np.random.default_rng(0).random((12, 1, 28, 28), dtype=np.float32))
     file = tmp_path / "encoder.safetensors"
     save_encoder(encoder_of(), file)
-    command = ["measure", str(images), "--encoder", str(file), "--views", "fashion"]
+    command = ["measure", str(images), "--encoder", str(file), "--augment", "fashion"]
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert "Dense alignment" in shown
@@ -97,7 +97,11 @@ def test_the_command_measures_images(tmp_path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["x.npy", "--views", "fashion"], "measure: --encoder must be given with --views"),
+        (["x.npy", "--augment", "fashion"], "measure: --encoder must be given with --augment"),
+        (
+            ["x.npy", "--encoder", "conv", "--views", "a", "b"],
+            "measure: --views and --pair-id must be left out",
+        ),
         (["x.npy", "--matching", "index"], "measure: --encoder must be given with --matching"),
         (["digits", "--encoder", "convv"], "build_encoder: name must be one of"),
         (["nowhere", "--encoder", "conv"], "open_data: "),

@@ -58,6 +58,10 @@ def measure(
         str | None,
         typer.Option(metavar="KEY_OR_FILE", help="Other side of positive pairs: array or file."),
     ] = None,
+    views: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Two columns that are the sides of positive pairs."),
+    ] = None,
     pair_id: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Two rows that share its value are a positive pair.")
     ] = None,
@@ -100,12 +104,8 @@ def measure(
             "efficientnet:lite0, timm:NAME, ... FILEs are data sets as for train.",
         ),
     ] = None,
-    views: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B|PRESET",
-            help="Two columns that are the sides of positive pairs; with --encoder: augmentations.",
-        ),
+    augment: Annotated[
+        str | None, typer.Option(metavar="PRESET", help="With --encoder: how its two views are made.")
     ] = None,
     size: Annotated[int | None, typer.Option(help="With --encoder: side of the views in pixels.")] = None,
     matching: Annotated[
@@ -151,13 +151,18 @@ def measure(
     """
     conditions = _conditions.parse(fail_if or [])
     targets = _targets(files, out)
-    asked = EncoderOptions(encoder, views if encoder is not None else None, size, matching)
+    asked = EncoderOptions(encoder, augment, size, matching)
     asked.check()
     beside, inside = splits_metadata(metadata)
     given = beside is not None or inside is not None
     table = _table(beside, columns, kernel or [], id_column, missing, bandwidth_curve, given)
     arrays = Columns(column, pairs, labels, trust_size, id_column, beside is not None or report is not None)
-    sides = Sides.of(views, pair_id) if encoder is None else Sides()
+    sides = Sides(views, pair_id)
+    if encoder is not None and sides.given:
+        refuse(
+            "--views and --pair-id must be left out with --encoder", "the two views are made of the images",
+            "one of them", "Say with --augment how they are made",
+        )  # fmt: skip
     budget = memory_of(memory)
     evaluations = []
     with processes() as speaks, Progress("measure") as progress:

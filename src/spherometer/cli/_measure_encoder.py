@@ -17,13 +17,13 @@ class EncoderOptions:
     """What the user asked for beside the encoder; None: the default."""
 
     encoder: str | None
-    views: str | None
+    augment: str | None
     size: int | None
     matching: str | None
 
     def check(self) -> None:
         """Refuse options that mean nothing without an encoder."""
-        given = {"--views": self.views, "--size": self.size, "--matching": self.matching}
+        given = {"--augment": self.augment, "--size": self.size, "--matching": self.matching}
         for option in (name for name, value in given.items() if value is not None and self.encoder is None):
             refuse(
                 f"--encoder must be given with {option}", "it says how images are shown to an encoder",
@@ -36,7 +36,7 @@ class EncoderOptions:
         from spherometer.training import measure_encoder
 
         assert self.encoder is not None
-        views = open_data(str(source), views=self.views or "auto", size=self.size, seed=0)
+        views = open_data(str(source), views=self.augment or "auto", size=self.size, seed=0)
         return measure_encoder(self._encoder(views), views, matching=self.matching or "auto")
 
     def _encoder(self, views: Any) -> Any:

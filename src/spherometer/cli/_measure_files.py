@@ -41,19 +41,6 @@ class Sides:
     views: tuple[str, str] | None = None
     pair_id: str | None = None
 
-    @classmethod
-    def of(cls, views: str | None, pair_id: str | None) -> Sides:
-        """From the options; ``views`` is two names with a comma between them."""
-        if views is None:
-            return cls(None, pair_id)
-        names = [name.strip() for name in views.split(",")]
-        if len(names) != 2 or not all(names):
-            refuse(
-                "--views must name two columns, without --encoder", "a pair has two sides",
-                repr(views)[:80], "Pass for instance --views text_a,text_b",
-            )  # fmt: skip
-        return cls((names[0], names[1]), pair_id)
-
     @property
     def given(self) -> bool:
         """Whether either was asked for."""

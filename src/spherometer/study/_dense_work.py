@@ -61,7 +61,8 @@ def start_encoder(task: DenseTask) -> DenseEncoder:
         seed=task.seed,
     )  # fmt: skip
     encoder = DenseEncoder(inner, dense_dim=shared.dim, seed=task.seed)
-    return encoder.to(memory_format=torch.channels_last)  # the same numbers in about half the time
+    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half the time
+    return encoder
 
 
 def measured(encoder: DenseEncoder, task: DenseTask, scenes: Scenes, device: str) -> dict[str, Any]:

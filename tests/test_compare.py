@@ -274,3 +274,16 @@ def test_the_command(run, tmp_path):
     result = run("new.npy", "old.npy", "--fail-if-worse", "--json")
     assert result.return_value == 0
     assert Comparison.from_json(result.stdout).verdict == "better"
+
+
+def test_spectra_get_no_verdict_where_null_trials_alarmed_too_often():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(499, 8, generator=generator) for _ in range(2))
+    for found in (compare(x, y), compare(x[:, :8], y)):
+        assert found["rankme"].verdict is None
+        assert "fewer than 500 rows" in found["rankme"].method
+        assert found["wasserstein_uniformity"].verdict is not None
+    x, y = (torch.randn(600, 8, generator=generator) for _ in range(2))
+    assert compare(x, y)["participation_ratio"].verdict is not None
+    x[3] *= 20
+    assert "much longer than the others" in compare(x, y)["participation_ratio"].method

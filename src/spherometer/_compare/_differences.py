@@ -24,6 +24,10 @@ from spherometer.metrics._alignment import pair_distances
 GROUPS = _jackknife.NUM_GROUPS
 LEAST = 4  # rows for an error of uniformity
 _NONE = "no interval of the difference is known"
+_LONGEST = 8.0  # times the mean squared length: beyond, few rows decide the spectrum
+_FEW = 500  # rows below which our null trials found too many false alarms of spectra
+_TOO_FEW = f"not tested: with fewer than {_FEW} rows its intervals were too short in our trials"
+_UNEVEN = "not tested: a few rows are much longer than the others, and intervals would be too short"
 
 
 @dataclass(frozen=True)
@@ -107,11 +111,15 @@ def spectrum_differences(a: Side, b: Side, *, paired: bool) -> dict[str, Differe
         return {}
     found, first, second = {}, _values(a), _values(b)
     num = len(a.rows)
-    for name in first.keys() & second.keys():
+    uneven = any(_is_uneven(side.rows) for side in (a, b))
+    for name in sorted(first.keys() & second.keys()):
         one, two = first[name], second[name]
         values = one.whole, two.whole
         if one.without is None or two.without is None:
             found[name] = Difference(values, None, math.inf, _NONE)
+            continue
+        if name != "wasserstein_uniformity" and (uneven or num < _FEW):
+            found[name] = Difference(values, None, math.inf, _TOO_FEW if num < _FEW else _UNEVEN)
             continue
         if paired:
             singles, doubles = (y - x for x, y in zip(one.without, two.without, strict=True))
@@ -123,6 +131,13 @@ def spectrum_differences(a: Side, b: Side, *, paired: bool) -> dict[str, Differe
         freedom = _freedom(parts, [GROUPS - 1] * len(parts))
         found[name] = Difference(values, math.sqrt(sum(parts)), freedom, way)
     return found
+
+
+def _is_uneven(rows: Tensor) -> bool:
+    """Whether the longest row, from the mean, is far longer than rows are."""
+    wide = _spectrum.scaled_rows(rows, _spectrum.exponent_of(rows))
+    lengths = (wide - wide.mean(dim=0)).square().sum(dim=1)
+    return bool(lengths.max() > _LONGEST * lengths.mean())
 
 
 @dataclass(frozen=True)

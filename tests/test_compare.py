@@ -287,3 +287,13 @@ def test_spectra_get_no_verdict_where_null_trials_alarmed_too_often():
     assert compare(x, y)["participation_ratio"].verdict is not None
     x[3] *= 20
     assert "much longer than the others" in compare(x, y)["participation_ratio"].method
+
+
+def test_names_of_columns_open_files(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 5, generator=generator).numpy()
+    np.savez(tmp_path / "a.npz", x=x, doc_name=np.arange(60), kind=np.arange(60) % 2)
+    np.savez(tmp_path / "b.npz", x=x[::-1], doc_name=np.arange(60)[::-1], kind=np.arange(60) % 2)
+    found = compare(str(tmp_path / "a.npz"), tmp_path / "b.npz", id="doc_name", labels="kind")
+    assert found.num_shared == 60
+    assert found["uniformity"].difference == 0

@@ -160,10 +160,10 @@ def unit_blocks(source: RowSource, budget: int = BUDGET) -> Iterator[tuple[int, 
             yield first + start, block[start:stop]
 
 
-_openers: list[Callable[[str | PathLike[str]], Embeddings]] = []
+_openers: list[Callable[..., Embeddings]] = []
 
 
-def register_opener(opener: Callable[[str | PathLike[str]], Embeddings]) -> None:
+def register_opener(opener: Callable[..., Embeddings]) -> None:
     """Say how paths become rows; ``spherometer.stores`` does."""
     _openers[:] = [opener]
 
@@ -175,8 +175,8 @@ def is_stored(value: Any) -> bool:
     )
 
 
-def opened(function: str, name: str, value: Any) -> Embeddings:
-    """``value`` as ``Embeddings``: a path is opened, a source or an array in memory is wrapped.
+def opened(function: str, name: str, value: Any, **options: Any) -> Embeddings:
+    """``value`` as ``Embeddings``: a path is opened (with options of ``open``), anything else is wrapped.
 
     Raises:
         InputError: it is none of these, or the file cannot be opened.
@@ -190,7 +190,7 @@ def opened(function: str, name: str, value: Any) -> Embeddings:
                 "the readers of files are not loaded", f"the path {str(value)!r}",
                 "Import spherometer.stores, or pass spherometer.open(path)",
             )  # fmt: skip
-        return _openers[0](value)
+        return _openers[0](value, **options)
     if is_stored(value):
         return Embeddings(value)
     return Embeddings(ArrayRows(value, name))

@@ -94,7 +94,8 @@ def compare(
         Sets of different dimensions: alignment and normalized uniformity are tested, the rest shown without
         a verdict. Spectra of different numbers of rows: no verdict, because their bias differs; nor of fewer
         than 500 rows, or where few rows are much longer than the others: there our null trials found too
-        many false alarms. Metrics of labels: no verdict. Conditional on its rows: "better" is by these metrics, not by accuracy.
+        many false alarms. Metrics of labels: no verdict. Conditional on its rows: "better" is by these
+        metrics, not by accuracy.
 
     Raises:
         InputError: as ``measure``; rows that do not match.

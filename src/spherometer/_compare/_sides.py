@@ -53,7 +53,7 @@ def given(name: str, value: Any, ids: Any, labels: Any) -> Given:
         stored = replace(one, other=two.rows, files=(*one.files, *two.files), notes=(*one.notes, *two.notes))
     elif isinstance(value, (str, PathLike)) and (isinstance(ids, str) or isinstance(labels, str)):
         options = {key: one for key, one in (("id", ids), ("labels", labels)) if isinstance(one, str)}
-        stored = _opened(name, value, options)
+        stored = rows.opened("compare", name, value, **options)
     else:
         stored = rows.opened("compare", name, value)
     num = len(stored)
@@ -68,15 +68,6 @@ def given(name: str, value: Any, ids: Any, labels: Any) -> Given:
     if labels is not None and not isinstance(labels, str):
         stored = replace(stored, labels=_listed(name, "labels", labels, num))
     return Given(name, stored)
-
-
-def _opened(name: str, path: str | PathLike[str], options: dict[str, str]) -> rows.Embeddings:
-    try:
-        opener: Any = rows._openers[0]
-    except IndexError:
-        return rows.opened("compare", name, path)  # which says what is missing
-    found: rows.Embeddings = opener(path, **options)
-    return found
 
 
 def _listed(name: str, what: str, values: Any, num: int) -> list[Any]:

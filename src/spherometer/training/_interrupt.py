@@ -66,6 +66,9 @@ class Interruption:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._presses += number == signal.SIGINT
         if self._presses > 1:
+            signal.signal(
+                signal.SIGCHLD, signal.SIG_DFL
+            )  # torch's handler raises when a loader's worker dies
             for child in multiprocessing.active_children():
                 child.kill()
             os._exit(128 + number)

@@ -6,10 +6,11 @@
 
 Null trials: both sets are drawn from one law (independent samples), or are the same samples with noise of
 the same law on each (paired; b is rotated, as another encoder's features are), so no verdict should be given
-but by chance, in 5 % of the trials. Different dimensions: isotropic rows, which have the same normalized
-uniformity in any dimension. Rates are of each metric's own p-value below 0.05, with Wilson's 95 % interval;
-"any" is the share of trials in which some verdict is given after Holm's correction. Power: b is drawn with
-less noise between the sides and one direction stretched.
+but by chance, in 5 % of the trials. Different dimensions: rows of the uniform law, which have the same
+normalized uniformity in any dimension, and partners at angles of one law. Rates are of each metric's own
+p-value below 0.05, with Wilson's 95 % interval; "any" is the share of trials in which some verdict is given
+after Holm's correction, "class drift" and "dimension drift" those in which a class or a dimension is said to
+have moved. Power: b is drawn with less noise between the sides and one direction stretched.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from spherometer._compare import Comparison, compare
 LAWS = ("isotropic", "clustered", "heavy-tailed", "low-rank")
 SHOWN = (
     "overall", "any", "alignment", "normalized_uniformity", "wasserstein_uniformity", "rankme",
-    "participation_ratio", "drift",
+    "participation_ratio", "drift", "class drift", "dimension drift",
 )  # fmt: skip
 
 
@@ -58,8 +59,20 @@ def null_pair(
         sets = [shared + 0.7 * noise[0], (shared + 0.7 * noise[1])]
         others = [one + 0.5 * torch.randn(num, dims[0], generator=generator) for one in sets]
         return [(sets[0], others[0]), (sets[1] @ rotation, others[1] @ rotation)]
+    if dims[0] != dims[1]:
+        return [at_angles(num, dim, generator) for dim in dims]
     sets = [rows(law, num, dim, generator) for dim in dims]
     return [(one, one + 0.5 * torch.randn(num, one.shape[1], generator=generator)) for one in sets]
+
+
+def at_angles(num: int, dim: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows of the uniform law with partners at angles of a law that does not know the dimension."""
+    x, y = (torch.randn(num, dim, generator=generator) for _ in range(2))
+    x = x / x.norm(dim=1, keepdim=True)
+    y = y - (x * y).sum(dim=1, keepdim=True) * x
+    y = y / y.norm(dim=1, keepdim=True)
+    angles = 0.2 + 0.8 * torch.rand(num, 1, generator=generator)
+    return x, x * angles.cos() + y * angles.sin()
 
 
 def true_pair(num: int, dim: int, paired: bool, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
@@ -77,6 +90,10 @@ def alarms(found: Comparison) -> dict[str, bool]:
     told["overall"] = found.verdict != "not distinguishable"
     if found.drift is not None and found.drift["mmd"] is not None:
         told["drift"] = found.drift["mmd"]["verdict"] == "drift"
+        told["dimension drift"] = found.drift["num_shifted"] > 0
+        tested = [row["p_holm"] for row in found.drift["classes"] if row["p_holm"] is not None]
+        if tested:
+            told["class drift"] = min(tested) < 0.05
     return told
 
 
@@ -113,7 +130,10 @@ def cases(nums: list[int], dim: int) -> Iterator[tuple[str, int, tuple[int, int]
 def trial(law: str, num: int, dims: tuple[int, int], paired: bool, generator: torch.Generator) -> Comparison:
     """One null trial."""
     a, b = null_pair(law, num, dims, paired, generator)
-    return compare(a, b, paired=paired, drift=not paired and dims[0] == dims[1], num_permutations=199)
+    drift = not paired and dims[0] == dims[1]
+    classes = [[str(k) for k in torch.randint(3, (num,), generator=generator).tolist()] for _ in range(2)]
+    labels = (classes[0], classes[1]) if drift else None
+    return compare(a, b, paired=paired, drift=drift, labels=labels, num_permutations=199)
 
 
 def main() -> None:

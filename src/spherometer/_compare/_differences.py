@@ -68,8 +68,11 @@ def uniformity_differences(
         if paired:
             error = pairs.paired_standard_error(a.unit, b.unit, t, logs, weights)
         else:
-            errors = [pairs.gaussian_moments(side.unit, t).standard_error for side in (a, b)]
-            error = math.hypot(*(weight * one for weight, one in zip(weights, errors, strict=True)))
+            parts = [
+                [weight * weight * part for part in pairs.gaussian_moments(side.unit, t).variances]
+                for side, weight in zip((a, b), weights, strict=True)
+            ]  # both noisy estimates are added before the sum is bounded from below
+            error = math.sqrt(max(*map(sum, zip(*parts, strict=True)), 0.0))
         error = error if math.isfinite(error) else None
     way = "paired: exact variance of the U-statistic of the differences of pairs"
     way = way if paired else "independent samples: exact variances of both U-statistics"

@@ -47,10 +47,16 @@ class GaussianMoments:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of ``log_mean``: the exact, unbiased variance of a U-statistic of degree 2.
+        """Standard error of ``log_mean``: the root of the first of ``variances``, not below the second."""
+        return math.sqrt(max(*self.variances, 0.0))
+
+    @property
+    def variances(self) -> tuple[float, float]:
+        """Of ``log_mean``: the exact, unbiased variance of a U-statistic of degree 2, and its part of pairs.
 
         With A, B, C the unbiased estimates of E k12 k13, E k12^2 and (E k12)^2 from the same sums:
-        Var = (4 (n - 2) (A - C) + 2 (B - C)) / (n (n - 1)), not below 2 (B - C) / (n (n - 1)).
+        Var = (4 (n - 2) (A - C) + 2 (B - C)) / (n (n - 1)); the part of pairs is 2 (B - C) / (n (n - 1)),
+        all there is for the uniform law. The first is an estimate that may fall below it, and below 0.
         """
         n = self.num
         if n < 4:
@@ -70,8 +76,8 @@ class GaussianMoments:
         b = squares / pairs
         c = (1 - 4 * row_squares + 2 * squares) / (pairs * (n - 2) * (n - 3))
         degenerate = 2 * (b - c) / pairs
-        variance = max(4 * (n - 2) * (a - c) / pairs + degenerate, degenerate, 0.0)
-        return math.sqrt(variance) * pairs
+        scale = float(pairs) ** 2
+        return (4 * (n - 2) * (a - c) / pairs + degenerate) * scale, degenerate * scale
 
 
 @torch.no_grad()

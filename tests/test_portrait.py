@@ -241,7 +241,7 @@ def test_what_was_written_is_read_again() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(schema="x"), "hold 'spherometer.portrait/1' at 'schema'"),
+        (lambda d: d.update(schema="x"), "be an object whose schema is 'spherometer.portrait/1'"),
         (lambda d: d.update(num=1.5), "hold a whole number of at least 0 at the top.num"),
         (lambda d: d.pop("dim"), "hold an object with the keys schema, spherometer, num,"),
         (lambda d: d["lengths"].update(least=math.inf), "hold a number at the top.lengths.least"),

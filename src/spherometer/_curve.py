@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from spherometer import _checks
+from spherometer._strict_json import Reader, is_interval, is_number, written
 from spherometer._version import __version__
-from spherometer.errors import InputError
 
 SCHEMA = "spherometer.bandwidth_curve/1"
+_READER = Reader("BandwidthCurve")
 Interval = tuple[float, float] | None
 _KEYS = (
     "schema", "spherometer", "kernel", "definition", "num", "settings", "points", "unconditional",
@@ -58,13 +56,13 @@ class BandwidthPoint:
     @classmethod
     def from_dict(cls, document: Any) -> BandwidthPoint:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        _keys("points", document, _POINT)
+        _READER.keys("in points an object", document, _POINT)
         widths = document["bandwidths"]
-        if not isinstance(widths, Mapping) or not widths or not all(map(_is_number, widths.values())):
-            _bad("hold 'bandwidths', an object of numbers, in every point", repr(widths)[:200])
+        if not isinstance(widths, Mapping) or not widths or not all(map(is_number, widths.values())):
+            _READER.bad("hold 'bandwidths', an object of numbers, in every point", repr(widths))
         for name in ("factor", "neighbors"):
-            if not _is_number(document[name]):
-                _bad(f"hold a number {name!r} in every point", repr(document[name])[:200])
+            if not is_number(document[name]):
+                _READER.bad(f"hold a number {name!r} in every point", repr(document[name]))
         return cls(
             factor=float(document["factor"]),
             bandwidths={str(name): float(width) for name, width in widths.items()},
@@ -145,38 +143,33 @@ class BandwidthCurve:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Strict JSON text; also written to ``path`` when one is given."""
-        text = json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+        return written(self.to_dict(), path)
 
     @classmethod
     def from_dict(cls, document: Any) -> BandwidthCurve:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
-            found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
-            _bad(f"be an object whose schema is {SCHEMA!r}", repr(found)[:200])
-        _keys("the curve", document, _KEYS)
+        _READER.schema(document, SCHEMA)
+        _READER.keys("in the curve an object", document, _KEYS)
         points, notes = document["points"], document["notes"]
         if not isinstance(points, list) or not points:
-            _bad("hold a list 'points' that is not empty", repr(points)[:200])
+            _READER.bad("hold a list 'points' that is not empty", repr(points))
         if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
-            _bad("hold a list of strings 'notes'", repr(notes)[:200])
+            _READER.bad("hold a list of strings 'notes'", repr(notes))
         for name in ("spherometer", "kernel"):
             if not isinstance(document[name], str):
-                _bad(f"hold a string {name!r}", repr(document[name])[:200])
+                _READER.bad(f"hold a string {name!r}", repr(document[name]))
         if type(document["num"]) is not int or document["num"] < 0:
-            _bad("hold a whole number 'num'", repr(document["num"])[:200])
+            _READER.bad("hold a whole number 'num'", repr(document["num"]))
         for name in ("definition", "settings"):
             if not isinstance(document[name], Mapping):
-                _bad(f"hold an object {name!r}", repr(document[name])[:200])
+                _READER.bad(f"hold an object {name!r}", repr(document[name]))
         for name in ("unconditional", "infinite"):
-            _keys(repr(name), document[name], ("alignment", "uniformity"))
+            _READER.keys(f"in {name!r} an object", document[name], ("alignment", "uniformity"))
             for key, value in document[name].items():
                 _maybe_number(f"{key!r} in {name!r}", value)
         read = tuple(BandwidthPoint.from_dict(point) for point in points)
         if any(list(point.bandwidths) != list(read[0].bandwidths) for point in read):
-            _bad("name the same 'bandwidths' in every point", "different ones")
+            _READER.bad("name the same 'bandwidths' in every point", "different ones")
         return cls(
             points=read,
             kernel=document["kernel"],
@@ -192,11 +185,7 @@ class BandwidthCurve:
     @classmethod
     def from_json(cls, text: str | bytes) -> BandwidthCurve:
         """Read what :meth:`to_json` wrote; anything else is an InputError."""
-        try:
-            document = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, TypeError, RecursionError) as error:
-            _bad("be strict JSON", f"{type(error).__name__} ({error})"[:200])
-        return cls.from_dict(document)
+        return cls.from_dict(_READER.parsed(text))
 
     def __str__(self) -> str:
         rows = [_HEADER, ("no kernel", "", *self._reference(self.unconditional))]
@@ -233,34 +222,12 @@ def _ends(document: Mapping[str, Any], name: str) -> Interval:
     ends = document[name]
     if ends is None:
         return None
-    if not isinstance(ends, list) or len(ends) != 2 or not all(map(_is_number, ends)):
-        _bad(f"hold two numbers or null as {name!r} in every point", repr(ends)[:200])
+    if not is_interval(ends):
+        _READER.bad(f"hold two numbers or null as {name!r} in every point", repr(ends))
     return float(ends[0]), float(ends[1])
 
 
-def _keys(where: str, document: Any, keys: tuple[str, ...]) -> None:
-    if not isinstance(document, Mapping) or set(document) != set(keys):
-        found = sorted(map(str, document)) if isinstance(document, Mapping) else type(document).__name__
-        _bad(f"hold in {where} an object with the keys {', '.join(keys)}", str(found)[:200])
-
-
 def _maybe_number(what: str, value: Any) -> float | None:
-    if value is not None and not _is_number(value):
-        _bad(f"hold a number or null as {what}", repr(value)[:200])
+    if value is not None and not is_number(value):
+        _READER.bad(f"hold a number or null as {what}", repr(value))
     return None if value is None else float(value)
-
-
-def _is_number(value: Any) -> bool:
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**1000
-    return usable and math.isfinite(value)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _bad(must: str, got: str) -> NoReturn:
-    _checks.refuse(
-        InputError, "BandwidthCurve", "document", must,
-        "only results written by this package can be read", got, "Write it with to_json(), or measure again",
-    )  # fmt: skip

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from spherometer import _checks
+from spherometer._strict_json import Reader, is_interval, is_number, written
 from spherometer._version import __version__
-from spherometer.errors import InputError
 
 SCHEMA = "spherometer.local_density/1"
+_READER = Reader("LocalDensity")
 READING_TEMPERATURE = 0.1
 HALF = 0.5  # of the way to the ceiling, and of the variance: our thresholds
 RULE = (
@@ -71,12 +70,12 @@ class DensityPoint:
     @classmethod
     def from_dict(cls, document: Any, classes: tuple[str, ...]) -> DensityPoint:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        _keys("every point", document, _POINT)
+        _READER.keys("in every point an object", document, _POINT)
         by_class = {}
         for name in ("contributions", "shares"):
             values = document[name]
-            if not isinstance(values, list) or len(values) != len(classes) or not all(map(_usable, values)):
-                _bad(f"hold one number for each class as {name!r} in every point", repr(values)[:200])
+            if not isinstance(values, list) or len(values) != len(classes) or not all(map(is_number, values)):
+                _READER.bad(f"hold one number for each class as {name!r} in every point", repr(values))
             by_class[name] = dict(zip(classes, map(float, values), strict=True))
         return cls(
             temperature=_temperature(document),
@@ -112,7 +111,7 @@ class PurityPoint:
     @classmethod
     def from_dict(cls, document: Any) -> PurityPoint:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        _keys("'purity'", document, _PURITY)
+        _READER.keys("in 'purity' an object", document, _PURITY)
         k = _whole(document, "k", 1)
         return cls(k, _number(document, "value"), _ends(document), _number(document, "baseline"))
 
@@ -205,34 +204,29 @@ class LocalDensity:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Strict JSON text; also written to ``path`` when one is given."""
-        text = json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+        return written(self.to_dict(), path)
 
     @classmethod
     def from_dict(cls, document: Any) -> LocalDensity:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
-            found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
-            _bad(f"be an object whose schema is {SCHEMA!r}", repr(found)[:200])
-        _keys("the result", document, _KEYS)
+        _READER.schema(document, SCHEMA)
+        _READER.keys("in the result an object", document, _KEYS)
         for name in ("classes", "points", "purity", "notes"):
             if not isinstance(document[name], list):
-                _bad(f"hold a list {name!r}", repr(document[name])[:200])
+                _READER.bad(f"hold a list {name!r}", repr(document[name]))
         for name in ("spherometer", "sentence"):
             if not isinstance(document[name], str):
-                _bad(f"hold a string {name!r}", repr(document[name])[:200])
+                _READER.bad(f"hold a string {name!r}", repr(document[name]))
         if not all(isinstance(note, str) for note in document["notes"]):
-            _bad("hold a list of strings 'notes'", repr(document["notes"])[:200])
+            _READER.bad("hold a list of strings 'notes'", repr(document["notes"]))
         if not isinstance(document["settings"], Mapping):
-            _bad("hold an object 'settings'", repr(document["settings"])[:200])
+            _READER.bad("hold an object 'settings'", repr(document["settings"]))
         if document["reading"] not in _READINGS:
-            _bad(f"hold as 'reading' one of {', '.join(_READINGS)}", repr(document["reading"])[:200])
+            _READER.bad(f"hold as 'reading' one of {', '.join(_READINGS)}", repr(document["reading"]))
         classes = _classes(document["classes"])
         points = tuple(DensityPoint.from_dict(point, tuple(classes)) for point in document["points"])
         if not points:
-            _bad("hold a list 'points' that is not empty", "[]")
+            _READER.bad("hold a list 'points' that is not empty", "[]")
         return cls(
             points=points,
             purity=tuple(PurityPoint.from_dict(point) for point in document["purity"]),
@@ -253,11 +247,7 @@ class LocalDensity:
     @classmethod
     def from_json(cls, text: str | bytes) -> LocalDensity:
         """Read what :meth:`to_json` wrote; anything else is an InputError."""
-        try:
-            document = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, TypeError, RecursionError) as error:
-            _bad("be strict JSON", f"{type(error).__name__} ({error})"[:200])
-        return cls.from_dict(document)
+        return cls.from_dict(_READER.parsed(text))
 
     def __str__(self) -> str:
         lines = [*textwrap.wrap(f"{self.sentence} {RULE}", 100), ""]
@@ -323,31 +313,25 @@ def _short(value: float) -> str:
 def _classes(entries: list[Any]) -> dict[str, int]:
     found: dict[str, int] = {}
     for entry in entries:
-        _keys("'classes'", entry, ("name", "num"))
+        _READER.keys("in 'classes' an object", entry, ("name", "num"))
         if not isinstance(entry["name"], str) or entry["name"] in found:
-            _bad("hold 'classes' with a name of their own each", repr(entry["name"])[:200])
+            _READER.bad("hold 'classes' with a name of their own each", repr(entry["name"]))
         found[entry["name"]] = _whole(entry, "num", 1)
     if not found:
-        _bad("hold a list 'classes' that is not empty", "[]")
+        _READER.bad("hold a list 'classes' that is not empty", "[]")
     return found
 
 
-def _keys(where: str, document: Any, keys: tuple[str, ...]) -> None:
-    if not isinstance(document, Mapping) or set(document) != set(keys):
-        found = sorted(map(str, document)) if isinstance(document, Mapping) else type(document).__name__
-        _bad(f"hold in {where} an object with the keys {', '.join(keys)}", str(found)[:200])
-
-
 def _number(document: Mapping[str, Any], name: str) -> float:
-    if not _usable(document[name]):
-        _bad(f"hold a number {name!r}", repr(document[name])[:200])
+    if not is_number(document[name]):
+        _READER.bad(f"hold a number {name!r}", repr(document[name]))
     return float(document[name])
 
 
 def _temperature(document: Mapping[str, Any]) -> float:
     value = _number(document, "temperature")
     if value <= 0:
-        _bad("hold a number 'temperature' greater than 0", repr(value)[:200])
+        _READER.bad("hold a number 'temperature' greater than 0", repr(value))
     return value
 
 
@@ -358,7 +342,7 @@ def _maybe(document: Mapping[str, Any], name: str) -> float | None:
 def _whole(document: Mapping[str, Any], name: str, least: int) -> int:
     value = document[name]
     if type(value) is not int or value < least:
-        _bad(f"hold a whole number {name!r} of at least {least}", repr(value)[:200])
+        _READER.bad(f"hold a whole number {name!r} of at least {least}", repr(value))
     return int(value)
 
 
@@ -366,22 +350,6 @@ def _ends(document: Mapping[str, Any]) -> Interval:
     ends = document["interval"]
     if ends is None:
         return None
-    if not isinstance(ends, list) or len(ends) != 2 or not all(map(_usable, ends)):
-        _bad("hold two numbers or null as 'interval'", repr(ends)[:200])
+    if not is_interval(ends):
+        _READER.bad("hold two numbers or null as 'interval'", repr(ends))
     return float(ends[0]), float(ends[1])
-
-
-def _usable(value: Any) -> bool:
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**1000
-    return usable and math.isfinite(value)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _bad(must: str, got: str) -> NoReturn:
-    _checks.refuse(
-        InputError, "LocalDensity", "document", must,
-        "only results written by this package can be read", got, "Write it with to_json(), or measure again",
-    )  # fmt: skip

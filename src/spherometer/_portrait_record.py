@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spherometer import _checks
+from spherometer._strict_json import Reader, is_number, written
 from spherometer._version import __version__
-from spherometer.errors import InputError
 
 SCHEMA = "spherometer.portrait/1"
+_READER = Reader("Portrait")
 DENSITIES = ("circle", "sphere", "projection")
 _Check = Callable[[str, Any], None]
 
@@ -22,16 +20,11 @@ _Check = Callable[[str, Any], None]
 
 
 def _bad(where: str, must: str, got: Any) -> NoReturn:
-    _checks.refuse(
-        InputError, "Portrait", "document", f"hold {must} at {where}",
-        "only results written by this package can be read", repr(got)[:200],
-        "Write it with to_json(), or measure again",
-    )  # fmt: skip
+    _READER.bad(f"hold {must} at {where}", repr(got))
 
 
 def _number(where: str, value: Any) -> None:
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**1000
-    if not usable or not math.isfinite(value):
+    if not is_number(value):
         _bad(where, "a number", value)
 
 
@@ -207,17 +200,12 @@ class Portrait:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Strict JSON text; also written to ``path`` when one is given."""
-        text = json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+        return written(self.to_dict(), path)
 
     @classmethod
     def from_dict(cls, document: Any) -> Portrait:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
-            found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
-            _bad("'schema'", repr(SCHEMA), found)
+        _READER.schema(document, SCHEMA)
         _object(schema=_text, spherometer=_text, **_PARTS)("the top", document)
         _lengths(document)
         parts = {name: document[name] for name in _PARTS}
@@ -227,11 +215,7 @@ class Portrait:
     @classmethod
     def from_json(cls, text: str | bytes) -> Portrait:
         """Read what :meth:`to_json` wrote; anything else is an InputError."""
-        try:
-            document = json.loads(text, parse_constant=_no_constant)
-        except (ValueError, TypeError, RecursionError) as error:
-            _bad("the top", "strict JSON", f"{type(error).__name__} ({error})")
-        return cls.from_dict(document)
+        return cls.from_dict(_READER.parsed(text))
 
 
 def _lengths(document: Mapping[str, Any]) -> None:
@@ -249,7 +233,3 @@ def _lengths(document: Mapping[str, Any]) -> None:
     rows, columns = max(len(density["up"]) - 1, 1), max(len(density["across"]) - 1, 1)
     if len(density["counts"]) != rows or any(len(row) != columns for row in density["counts"]):
         _bad("density.counts", f"{rows} rows of {columns} numbers", "another shape")
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

@@ -6,23 +6,23 @@ JSON is strict (no NaN) and in a fixed order, so that the same result is the sam
 from __future__ import annotations
 
 import html
-import json
 import math
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from spherometer import _checks
 from spherometer._curve import BandwidthCurve
 from spherometer._density import LocalDensity
 from spherometer._portrait_record import Portrait
+from spherometer._strict_json import Reader, is_interval, is_number, written
 from spherometer._version import __version__
-from spherometer.errors import InputError
 
 SCHEMA = "spherometer.evaluation/2"
+_READER = Reader("Evaluation")
 _FIRST_SCHEMA = "spherometer.evaluation/1"  # still read: "metrics" was called "measurements"
 Better = Literal["lower", "higher"]
 _KEYS = ("value", "interval", "baseline", "num", "settings", "better", "label")
@@ -80,15 +80,12 @@ class Measurement:
     @classmethod
     def from_dict(cls, name: str, document: Any) -> Measurement:
         """Read what :meth:`to_dict` wrote; anything else is refused by name."""
-        if not isinstance(document, Mapping) or set(document) != set(_KEYS):
-            found = sorted(document) if isinstance(document, Mapping) else type(document).__name__
-            _bad(f"hold measurement {name!r} with the keys {', '.join(_KEYS)}", str(found)[:200])
+        _READER.keys(f"measurement {name!r}", document, _KEYS)
         value, interval, baseline = document["value"], document["interval"], document["baseline"]
         checks = {
-            "value": _is_number(value),
-            "interval": interval is None
-            or (isinstance(interval, list) and len(interval) == 2 and all(map(_is_number, interval))),
-            "baseline": isinstance(baseline, Mapping) and all(map(_is_number, baseline.values())),
+            "value": is_number(value),
+            "interval": interval is None or is_interval(interval),
+            "baseline": isinstance(baseline, Mapping) and all(map(is_number, baseline.values())),
             "num": type(document["num"]) is int and document["num"] >= 0,
             "settings": isinstance(document["settings"], Mapping),
             "better": document["better"] in ("lower", "higher", None),
@@ -96,7 +93,7 @@ class Measurement:
         }
         for key, good in checks.items():
             if not good:
-                _bad(f"hold a usable {key!r} in measurement {name!r}", repr(document[key])[:200])
+                _READER.bad(f"hold a usable {key!r} in measurement {name!r}", repr(document[key]))
         return cls(
             name=name,
             value=float(value),
@@ -184,35 +181,30 @@ class Evaluation(Mapping[str, Measurement]):
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Strict JSON text; also written to ``path`` when one is given."""
-        text = json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+        return written(self.to_dict(), path)
 
     @classmethod
     def from_dict(cls, document: Any) -> Evaluation:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        if not isinstance(document, Mapping) or document.get("schema") not in (SCHEMA, _FIRST_SCHEMA):
-            found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
-            _bad(f"be an object whose schema is {SCHEMA!r}", repr(found)[:200])
-        key = "metrics" if document["schema"] == SCHEMA else "measurements"
+        schema = _READER.schema(document, SCHEMA, _FIRST_SCHEMA)
+        key = "metrics" if schema == SCHEMA else "measurements"
         measurements, notes = document.get(key), document.get("notes")
         if not isinstance(measurements, Mapping):
-            _bad(f"hold an object {key!r}", repr(measurements)[:200])
+            _READER.bad(f"hold an object {key!r}", repr(measurements))
         if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
-            _bad("hold a list of strings 'notes'", repr(notes)[:200])
+            _READER.bad("hold a list of strings 'notes'", repr(notes))
         version = document.get("spherometer")
         if not isinstance(version, str):
-            _bad("hold a string 'spherometer' (the version)", repr(version)[:200])
+            _READER.bad("hold a string 'spherometer' (the version)", repr(version))
         parts = ("bandwidth_curve", "local_density", "portrait", "provenance")
         known = ("schema", "spherometer", key, "notes", *parts)
         extra = sorted(set(document) - set(known))
         if extra:
-            _bad(f"hold nothing but {', '.join(known[:-1])} and {known[-1]}", str(extra)[:200])
+            _READER.bad(f"hold nothing but {', '.join(known[:-1])} and {known[-1]}", str(extra))
         read = {name: Measurement.from_dict(name, each) for name, each in measurements.items()}
         curve, density, portrait, provenance = (document.get(part) for part in parts)
         if provenance is not None and not isinstance(provenance, Mapping):
-            _bad("hold an object 'provenance'", repr(provenance)[:200])
+            _READER.bad("hold an object 'provenance'", repr(provenance))
         return cls(
             read,
             notes=tuple(notes),
@@ -226,11 +218,7 @@ class Evaluation(Mapping[str, Measurement]):
     @classmethod
     def from_json(cls, text: str | bytes) -> Evaluation:
         """Read what :meth:`to_json` wrote; anything else is an InputError."""
-        try:
-            document = json.loads(text, parse_constant=_no_constant, parse_float=_finite_float)
-        except (ValueError, TypeError, RecursionError) as error:
-            _bad("be strict JSON", f"{type(error).__name__} ({error})"[:200])
-        return cls.from_dict(document)
+        return cls.from_dict(_READER.parsed(text))
 
     def to_frame(self) -> Any:
         """A pandas DataFrame, one row for each measurement (pandas must be installed)."""
@@ -312,32 +300,3 @@ def _width(text: str) -> int:
 def _pad(text: str, width: int, right: bool) -> str:
     space = " " * (width - _width(text))
     return space + text if right else text + space
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) < 2**1000
-    return isinstance(value, float) and math.isfinite(value)
-
-
-def _finite_float(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large")
-    return number
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _bad(must: str, got: str) -> NoReturn:
-    _checks.refuse(
-        InputError,
-        "Evaluation",
-        "document",
-        must,
-        "only results written by this package can be read",
-        got,
-        "Write it with to_json(), or measure again",
-    )

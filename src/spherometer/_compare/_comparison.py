@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from spherometer import _checks
 from spherometer._results import Evaluation
+from spherometer._strict_json import Reader, is_interval, is_number, written
 from spherometer._version import __version__
-from spherometer.errors import InputError
 
 SCHEMA = "spherometer.comparison/1"
+_READER = Reader("Comparison", "compare again")
 _KEYS = (
     "schema", "spherometer", "names", "paired", "num", "num_shared", "dims", "metrics", "overall", "drift",
     "evaluations", "notes", "settings",
@@ -69,26 +67,26 @@ class Compared:
     @classmethod
     def from_dict(cls, name: str, document: Any) -> Compared:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        _keys(f"metric {name!r}", document, _METRIC)
+        _READER.keys(f"metric {name!r}", document, _METRIC)
         values, intervals, interval = (document[key] for key in ("values", "intervals", "interval"))
         good = {
             "label": isinstance(document["label"], str),
             "better": document["better"] in ("lower", "higher", None),
-            "values": _two(values),
+            "values": is_interval(values),
             "intervals": isinstance(intervals, list)
             and len(intervals) == 2
             and all(map(_maybe_two, intervals)),
-            "difference": _number(document["difference"]),
+            "difference": is_number(document["difference"]),
             "interval": _maybe_two(interval),
-            "p_value": document["p_value"] is None or _number(document["p_value"]),
-            "p_holm": document["p_holm"] is None or _number(document["p_holm"]),
+            "p_value": document["p_value"] is None or is_number(document["p_value"]),
+            "p_holm": document["p_holm"] is None or is_number(document["p_holm"]),
             "verdict": document["verdict"] is None or document["verdict"] in _VERDICTS,
             "normalized": isinstance(document["normalized"], bool),
             "method": isinstance(document["method"], str),
         }
         for key, usable in good.items():
             if not usable:
-                _bad(f"hold a usable {key!r} in metric {name!r}", repr(document[key])[:200])
+                _READER.bad(f"hold a usable {key!r} in metric {name!r}", repr(document[key]))
         plain = {
             **{key: document[key] for key in _METRIC},
             "values": tuple(values),
@@ -159,18 +157,13 @@ class Comparison:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Strict JSON text; also written to ``path`` when one is given."""
-        text = json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+        return written(self.to_dict(), path)
 
     @classmethod
     def from_dict(cls, document: Any) -> Comparison:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
-            found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
-            _bad(f"be an object whose schema is {SCHEMA!r}", repr(found)[:200])
-        _keys("the result", document, _KEYS)
+        _READER.schema(document, SCHEMA)
+        _READER.keys("the result", document, _KEYS)
         overall, drift, shared = (document[key] for key in ("overall", "drift", "num_shared"))
         counts = all(_counts(document[key]) for key in ("num", "dims"))
         good = {
@@ -191,7 +184,7 @@ class Comparison:
         }
         for key, usable in good.items():
             if not usable:
-                _bad(f"hold a usable {key!r}", repr(document[key])[:200])
+                _READER.bad(f"hold a usable {key!r}", repr(document[key]))
         one, two = (Evaluation.from_dict(each) for each in document["evaluations"])
         return cls(
             names=(document["names"][0], document["names"][1]),
@@ -212,11 +205,7 @@ class Comparison:
     @classmethod
     def from_json(cls, text: str | bytes) -> Comparison:
         """Read what :meth:`to_json` wrote; anything else is an InputError."""
-        try:
-            document = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-        except (ValueError, TypeError, RecursionError) as error:
-            _bad("be strict JSON", f"{type(error).__name__} ({error})"[:200])
-        return cls.from_dict(document)
+        return cls.from_dict(_READER.parsed(text))
 
     def __str__(self) -> str:
         from spherometer._compare._words import spoken
@@ -224,24 +213,8 @@ class Comparison:
         return spoken(self)
 
 
-def _keys(what: str, document: Any, keys: tuple[str, ...]) -> None:
-    if not isinstance(document, Mapping) or set(document) != set(keys):
-        found = sorted(map(str, document)) if isinstance(document, Mapping) else type(document).__name__
-        _bad(f"hold {what} with the keys {', '.join(keys)}", str(found)[:200])
-
-
-def _number(value: Any) -> bool:
-    if isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) < 2**1000
-    return isinstance(value, float) and math.isfinite(value)
-
-
-def _two(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
-
-
 def _maybe_two(value: Any) -> bool:
-    return value is None or _two(value)
+    return value is None or is_interval(value)
 
 
 def _counts(value: Any) -> bool:
@@ -250,21 +223,3 @@ def _counts(value: Any) -> bool:
 
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large")
-    return number
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _bad(must: str, got: str) -> NoReturn:
-    _checks.refuse(
-        InputError, "Comparison", "document", must, "only results written by this package can be read", got,
-        "Write it with to_json(), or compare again",
-    )  # fmt: skip

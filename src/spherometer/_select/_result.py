@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from spherometer import _checks
+from spherometer._strict_json import Reader, is_interval, is_number, written
 from spherometer._version import __version__
-from spherometer.errors import InputError
 
 SCHEMA = "spherometer.selection/1"
+_READER = Reader("Selection", "select again")
 _KEYS = (
     "schema", "spherometer", "criterion", "candidates", "scores", "quality", "chance", "relation", "warnings",
     "notes", "settings",
@@ -57,7 +55,7 @@ class Candidate:
     @classmethod
     def from_dict(cls, document: Any) -> Candidate:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        _keys("every candidate", document, _CANDIDATE)
+        _READER.keys("every candidate", document, _CANDIDATE)
         name, run, metrics = document["name"], document["run"], document["metrics"]
         good = {
             "name": isinstance(name, str),
@@ -72,18 +70,17 @@ class Candidate:
         }
         for key, usable in good.items():
             if not usable:
-                _bad(f"hold a usable {key!r} in every candidate", repr(document[key])[:200])
+                _READER.bad(f"hold a usable {key!r} in every candidate", repr(document[key]))
         for key, metric in metrics.items():
-            _keys(f"metric {key!r}", metric, _METRIC)
+            _READER.keys(f"metric {key!r}", metric, _METRIC)
             interval = metric["interval"]
-            pair = isinstance(interval, list) and len(interval) == 2 and all(map(_number, interval))
             if not (
-                _number(metric["value"])
-                and (interval is None or pair)
+                is_number(metric["value"])
+                and (interval is None or is_interval(interval))
                 and metric["better"] in _BETTER
                 and isinstance(metric["label"], str)
             ):
-                _bad(f"hold a usable metric {key!r} in every candidate", repr(dict(metric))[:200])
+                _READER.bad(f"hold a usable metric {key!r} in every candidate", repr(dict(metric)))
         return cls(**{key: document[key] for key in _CANDIDATE})
 
 
@@ -173,43 +170,39 @@ class Selection:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Strict JSON text; also written to ``path`` when one is given."""
-        text = json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
+        return written(self.to_dict(), path)
 
     @classmethod
     def from_dict(cls, document: Any) -> Selection:
         """Read what :meth:`to_dict` wrote; anything else is an InputError."""
-        if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
-            found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
-            _bad(f"be an object whose schema is {SCHEMA!r}", repr(found)[:200])
-        _keys("the result", document, _KEYS)
+        _READER.schema(document, SCHEMA)
+        _READER.keys("the result", document, _KEYS)
         for name in ("spherometer", "criterion"):
             if not isinstance(document[name], str):
-                _bad(f"hold a text {name!r}", repr(document[name])[:200])
+                _READER.bad(f"hold a text {name!r}", repr(document[name]))
         for name in ("candidates", "warnings", "notes"):
             if not isinstance(document[name], list):
-                _bad(f"hold a list {name!r}", type(document[name]).__name__)
+                _READER.bad(f"hold a list {name!r}", type(document[name]).__name__)
         for name in ("warnings", "notes"):
             if not all(isinstance(each, str) for each in document[name]):
-                _bad(f"hold texts in {name!r}", repr(document[name])[:200])
+                _READER.bad(f"hold texts in {name!r}", repr(document[name]))
         for name in ("quality", "chance", "relation"):
             if document[name] is not None and not isinstance(document[name], Mapping):
-                _bad(f"hold an object or null {name!r}", type(document[name]).__name__)
+                _READER.bad(f"hold an object or null {name!r}", type(document[name]).__name__)
         candidates = tuple(Candidate.from_dict(each) for each in document["candidates"])
         names = {each.name for each in candidates}
         if not candidates or len(names) < len(candidates):
-            _bad("hold candidates of different names", f"{len(names)} names, {len(candidates)} candidates")
+            found = f"{len(names)} names, {len(candidates)} candidates"
+            _READER.bad("hold candidates of different names", found)
         scores, settings = document["scores"], document["settings"]
         if not isinstance(settings, Mapping) or not isinstance(scores, Mapping):
-            _bad("hold objects 'scores' and 'settings'", repr(scores)[:100])
+            _READER.bad("hold objects 'scores' and 'settings'", repr(scores)[:100])
         for name, values in scores.items():
             there = isinstance(values, list) and len(values) == len(candidates)
             if not there or not all(map(_maybe, values)):
-                _bad(f"hold a number or null for each candidate as score {name!r}", repr(values)[:200])
+                _READER.bad(f"hold a number or null for each candidate as score {name!r}", repr(values))
         if document["criterion"] not in scores:
-            _bad("hold the scores of its criterion", repr(document["criterion"])[:200])
+            _READER.bad("hold the scores of its criterion", repr(document["criterion"]))
         return cls(
             criterion=document["criterion"],
             candidates=candidates,
@@ -226,11 +219,7 @@ class Selection:
     @classmethod
     def from_json(cls, text: str | bytes) -> Selection:
         """Read what :meth:`to_json` wrote; anything else is an InputError."""
-        try:
-            document = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
-        except (ValueError, TypeError, RecursionError) as error:
-            _bad("be strict JSON", f"{type(error).__name__} ({error})"[:200])
-        return cls.from_dict(document)
+        return cls.from_dict(_READER.parsed(text))
 
     def __str__(self) -> str:
         from spherometer._select._words import spoken
@@ -238,35 +227,5 @@ class Selection:
         return spoken(self)
 
 
-def _keys(what: str, document: Any, keys: tuple[str, ...]) -> None:
-    if not isinstance(document, Mapping) or set(document) != set(keys):
-        found = sorted(map(str, document)) if isinstance(document, Mapping) else type(document).__name__
-        _bad(f"hold {what} with the keys {', '.join(keys)}", str(found)[:200])
-
-
-def _number(value: Any) -> bool:
-    if isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) < 2**1000
-    return isinstance(value, float) and math.isfinite(value)
-
-
 def _maybe(value: Any) -> bool:
-    return value is None or _number(value)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large")
-    return number
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _bad(must: str, got: str) -> NoReturn:
-    _checks.refuse(
-        InputError, "Selection", "document", must, "only results written by this package can be read", got,
-        "Write it with to_json(), or select again",
-    )  # fmt: skip
+    return value is None or is_number(value)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,11 +20,40 @@ from spherometer.metrics._spectrum import row_ranges, scaled_rows
 
 NUM_GROUPS = 20
 MAX_DIRECTIONS = 512  # 20 eigenvalue problems of this size take about a second
+_PART = 1 << 22  # numbers in one batch of matrices
 _T_QUANTILE = 2.093  # 97.5 % of Student's t with 19 degrees of freedom
 
 
-def left_out_singular_values(rows_ND: Tensor, *, centred: bool, exponent: int) -> list[Tensor] | None:
-    """Singular values [K] without each group, of rows times 2^-exponent; None for few or very wide rows."""
+@dataclass(frozen=True)
+class GroupGrams:
+    """Gram matrices [G + 1, D, D] and sums [G + 1, D] of the groups; the last ones of rows in no group."""
+
+    grams: Tensor
+    sums: Tensor
+    num: int
+    centred: bool
+
+    def without(self, *groups: Tensor) -> tuple[Tensor, int]:
+        """Singular values [L, D] without groups[0][l], groups[1][l], ..., and how many rows stay."""
+        rest = self.num - len(groups) * (self.num // NUM_GROUPS)
+        whole, total = self.grams.sum(dim=0), self.sums.sum(dim=0)
+        found = []
+        step = max(1, _PART // whole.numel())
+        for start in range(0, len(groups[0]), step):
+            left, mean = whole, total
+            for each in groups:
+                left, mean = (
+                    left - self.grams[each[start : start + step]],
+                    mean - self.sums[each[start : start + step]],
+                )
+            if self.centred:
+                left = left - mean[:, :, None] * mean[:, None, :] / rest
+            found.append(torch.linalg.eigvalsh(left).clamp(min=0).sqrt())
+        return torch.cat(found), rest
+
+
+def group_grams(rows_ND: Tensor, *, centred: bool, exponent: int) -> GroupGrams | None:
+    """Of rows times 2^-exponent; None for few or very wide rows. Fewer rows than D: D is their number."""
     num = len(rows_ND)
     if num < 2 * NUM_GROUPS or min(rows_ND.shape) > MAX_DIRECTIONS:
         return None
@@ -44,14 +74,13 @@ def left_out_singular_values(rows_ND: Tensor, *, centred: bool, exponent: int) -
             block = scaled_rows(members[start:stop], exponent) - shift
             grams[group] += block.T @ block
             sums[group] += block.sum(dim=0)
-    rest, whole, whole_sum = num - num // NUM_GROUPS, grams.sum(dim=0), sums.sum(dim=0)
-    spectra = []
-    for group in range(NUM_GROUPS):
-        gram, total = whole - grams[group], whole_sum - sums[group]
-        if centred:
-            gram = gram - torch.outer(total, total) / rest
-        spectra.append(torch.linalg.eigvalsh(gram).clamp(min=0).sqrt())
-    return spectra
+    return GroupGrams(grams, sums, num, centred)
+
+
+def left_out_singular_values(rows_ND: Tensor, *, centred: bool, exponent: int) -> list[Tensor] | None:
+    """Singular values [K] without each group, of rows times 2^-exponent; None for few or very wide rows."""
+    grams = group_grams(rows_ND, centred=centred, exponent=exponent)
+    return None if grams is None else list(grams.without(torch.arange(NUM_GROUPS))[0])
 
 
 def group_of_rows(num: int) -> Tensor:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from spherometer import pairs, sphere
-from spherometer._compare import _drift, compare
+from spherometer._compare import compare
 from spherometer._compare._differences import (
     Side,
     alignment_difference,
@@ -41,14 +41,25 @@ def test_false_alarms_of_paired_metrics():
         assert 1 <= count <= 17, name
 
 
-def test_false_alarms_of_drift():
-    generator, alarms = torch.Generator().manual_seed(0), 0
-    for _ in range(TRIALS):
-        made = null_trials.null_pair("clustered", NUM, (DIM, DIM), False, generator)
-        rows = torch.cat([sphere.normalize(x) for x, _ in made])
-        found = pairs.discrepancy(rows, NUM, _drift.members(NUM, NUM, 99, False, generator), 2.0)
-        alarms += _drift._p_value(found.value, found.regrouped) < 0.05
-    assert 1 <= alarms <= 20
+def test_false_alarms_of_every_verdict():
+    counts = {}
+    for law in null_trials.LAWS:
+        for seed, paired in enumerate((True, False, False)):  # more of those that drift is asked of
+
+            def null(generator, law=law, paired=paired):
+                return null_trials.trial(law, NUM, (DIM, DIM), paired, generator)
+
+            for name, (alarms, trials) in null_trials.rates(null, 25, seed).items():
+                one = counts.setdefault(name, [0, 0])
+                one[0] += alarms
+                one[1] += trials
+    assert {
+        "overall", "any", "alignment", "normalized_uniformity", "wasserstein_uniformity",
+        "drift", "class drift", "dimension drift",
+    } <= set(counts)  # fmt: skip
+    for name, (alarms, trials) in counts.items():
+        assert trials >= TRIALS, name
+        assert 0.02 <= alarms / trials <= 0.085, (name, alarms, trials)
 
 
 def test_power():

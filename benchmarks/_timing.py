@@ -1,5 +1,5 @@
 """Same-run comparisons: contenders take turns A B A B in one process, on process CPU time, and only their
-ratios are reported; memory is the peak of a fresh child process."""
+ratios are reported, as medians with their spread; memory is the peak of a fresh child process."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ import argparse
 import datetime
 import gc
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from spherometer._version import __version__
 from spherometer.pairs import _tiles
 
+SCHEMA = "spherometer.benchmark/1"
 Work = Callable[[], object]
 ROUNDS = {256: 60, 768: 40, 4096: 9, 16384: 2}
+LONG = 3.0  # seconds of a first round that is worth more than warming up
+_began = time.time()
+_limit = [float("inf")]  # seconds of one case, once every contender has had two rounds
 
 
 def unit_rows(num: int, dim: int, seed: int = 0) -> Tensor:
@@ -48,33 +56,73 @@ def both(function: Callable[..., Tensor], *inputs: Tensor) -> Work:
     return work
 
 
-def interleave(contenders: dict[str, Work], rounds: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of CPU time per call, one per round: every contender runs in every round, in turn."""
+class Median(float):
+    """A median that remembers how far the rounds lay apart: the middle half, or all of fewer than five."""
+
+    low: float
+    high: float
+    rounds: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Median:
+        found = sorted(values)
+        one = cls(statistics.median(found))
+        one.rounds = len(found)
+        one.low, one.high = found[0], found[-1]
+        if len(found) >= 5:
+            one.low, _, one.high = statistics.quantiles(found, n=4, method="inclusive")
+        return one
+
+    def over(self, least: float) -> Median:
+        """The same in units of something else."""
+        one = Median(self / least)
+        one.rounds, one.low, one.high = self.rounds, self.low / least, self.high / least
+        return one
+
+    def record(self) -> dict[str, float]:
+        return {"median": float(self), "low": self.low, "high": self.high, "rounds": self.rounds}
+
+
+def interleave(
+    contenders: dict[str, Work],
+    rounds: int,
+    repeats: int,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, list[float]]:
+    """Seconds per call, one per round: every contender runs in every round, in turn.
+
+    A first round warms up, and counts only where it is long. Rounds end early, after two, when the seconds
+    of a case (``--seconds``) are spent.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for work in contenders.values():
-        work()
+    began = time.perf_counter()
+
+    def turn(name: str, times_each: int) -> float:
+        start = clock()
+        for _ in range(times_each):
+            contenders[name]()
+        return (clock() - start) / times_each
+
+    first = {name: turn(name, 1) for name in contenders}
+    if repeats == 1 and time.perf_counter() - began > LONG:
+        times = {name: [seconds] for name, seconds in first.items()}
     gc.collect()
     gc.disable()
     try:
-        for k in range(rounds):
-            order = list(contenders)
-            if k % 2:
-                order.reverse()
-            for name in order:
-                work = contenders[name]
-                start = time.process_time()
-                for _ in range(repeats):
-                    work()
-                times[name].append((time.process_time() - start) / repeats)
+        for k in range(len(next(iter(times.values()))), rounds):
+            if k >= 2 and time.perf_counter() - began > _limit[0]:
+                break
+            for name in reversed(list(contenders)) if k % 2 else contenders:
+                times[name].append(turn(name, repeats))
     finally:
         gc.enable()
     return times
 
 
-def ratios(times: dict[str, list[float]], ours: str) -> dict[str, float]:
+def ratios(times: dict[str, list[float]], ours: str) -> dict[str, Median]:
     """Median over the rounds of contender / ours."""
     return {
-        name: statistics.median(a / b for a, b in zip(series, times[ours], strict=True))
+        name: Median.of(a / b for a, b in zip(series, times[ours], strict=True))
         for name, series in times.items()
         if name != ours
     }
@@ -137,25 +185,60 @@ def in_child(script: str, case: Sequence[str]) -> int | None:
 # --- results ------------------------------------------------------------------------------------------
 
 
-def machine() -> str:
-    model = platform.processor() or platform.machine()
+def model() -> str:
+    """The name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line
-        ]
-        model = names[0] if names else model
+        for line in cpuinfo.read_text().splitlines():
+            if "model name" in line:
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine() -> str:
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{model} ({capability}), torch {torch.__version__}, Python {platform.python_version()}, 1 thread"
+    return (
+        f"{model()} ({capability}), torch {torch.__version__}, Python {platform.python_version()}, 1 thread"
+    )
+
+
+def machine_record() -> dict[str, Any]:
+    """What a figure depends on beside the code."""
+    return {
+        "processor": model(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "spherometer": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def parser(question: str) -> argparse.ArgumentParser:
+    """The arguments that every script has."""
+    found = argparse.ArgumentParser(description=question)
+    found.add_argument("--out", type=Path, help="folder for a dated results file")
+    found.add_argument("--quick", action="store_true", help="few rounds, at most 4096 rows")
+    found.add_argument("--num", type=int, nargs="*", help="numbers of rows")
+    found.add_argument("--seconds", type=float, help="no further rounds of a case after so many, beyond two")
+    found.add_argument("--no-memory", action="store_true", help="leave out what needs processes of its own")
+    found.add_argument("--memory", nargs=2, metavar=("CONTENDER", "NUM"), help=argparse.SUPPRESS)
+    return found
+
+
+def given(found: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line; one thread from here on."""
+    options = found.parse_args()
+    torch.set_num_threads(1)
+    _limit[0] = options.seconds or float("inf")
+    return options
 
 
 def arguments(question: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=question)
-    parser.add_argument("--out", type=Path, help="folder for a dated results file")
-    parser.add_argument("--quick", action="store_true", help="few rounds, at most 4096 rows")
-    parser.add_argument("--num", type=int, nargs="*", help="numbers of rows")
-    parser.add_argument("--memory", nargs=2, metavar=("CONTENDER", "NUM"), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return given(parser(question))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -163,7 +246,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def promises(verdicts: Sequence[tuple[str, float, float]]) -> str:
+def shown(value: float, digits: int = 2) -> str:
+    """A figure with its spread, where it has one."""
+    if isinstance(value, Median) and value.rounds > 1:
+        return f"{value:.{digits}f} ({value.low:.{digits}f}-{value.high:.{digits}f})"
+    return f"{value:.{digits}f}"
+
+
+Verdicts = Sequence[tuple[str, float, float]]
+
+
+def promises(verdicts: Verdicts) -> str:
     """A table of (name, found, least): kept or missed."""
     return table(
         ["promise", "found", "least", ""],
@@ -171,11 +264,34 @@ def promises(verdicts: Sequence[tuple[str, float, float]]) -> str:
     )
 
 
-def write(out: Path | None, name: str, text: str, numbers: object) -> None:
+def plain(value: Any) -> Any:
+    """For JSON: medians with their spread."""
+    if isinstance(value, Median):
+        return value.record()
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return value
+
+
+def write(out: Path | None, name: str, text: str, numbers: object, verdicts: Verdicts = ()) -> None:
+    """Print, and keep ``name_DATE.md`` and ``.json``: the figures of each case, medians with their spread."""
     print(text)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        stem = f"{name}_{datetime.date.today().isoformat()}"
-        (out / f"{stem}.md").write_text(text + "\n")
-        (out / f"{stem}.json").write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
-        print(f"\nwritten to {out / stem}.md and .json")
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    today = datetime.date.today().isoformat()
+    stem = f"{name}_{today}"
+    record = {
+        "schema": SCHEMA,
+        "name": name,
+        "date": today,
+        "machine": machine_record(),
+        "seconds": round(time.time() - _began, 1),
+        "numbers": plain(numbers),
+        "promises": [{"name": n, "found": plain(v), "least": least} for n, v, least in verdicts],
+    }
+    (out / f"{stem}.md").write_text(text + "\n", encoding="utf-8")
+    (out / f"{stem}.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    print(f"\nwritten to {out / stem}.md and .json")

@@ -5,7 +5,6 @@ Run: python benchmarks/conditional.py [--quick] [--out benchmarks/results]
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn import functional
 
 from _timing import (
     ROUNDS,
+    Median,
     added_memory,
     arguments,
     both,
@@ -24,6 +24,7 @@ from _timing import (
     machine,
     promises,
     ratios,
+    shown,
     table,
     unit_rows,
     write,
@@ -156,7 +157,6 @@ def memory_case(name: str, num: int) -> None:
 
 def main() -> None:
     options = arguments(__doc__ or "")
-    torch.set_num_threads(1)
     if options.memory:
         memory_case(options.memory[0], int(options.memory[1]))
         return
@@ -179,9 +179,9 @@ def main() -> None:
             times = interleave(work, rounds, repeats)
             found = ratios(times, "ours")
             numbers[f"potential {num} {label}"] = found
-            numbers[f"potential {num} {label}"]["milliseconds"] = statistics.median(times["ours"]) * 1e3
-            cells = [f"{found[name]:.2f}" if name in found else "-" for name in ("dense", "cdist", "floor")]
-            alone.append([f"{num}", label, *cells, f"{found['milliseconds']:.2f}"])
+            numbers[f"potential {num} {label}"]["milliseconds"] = Median.of(times["ours"]).over(1e-3)
+            cells = [shown(found[name]) if name in found else "-" for name in ("dense", "cdist", "floor")]
+            alone.append([f"{num}", label, *cells, shown(found["milliseconds"])])
             print(" ".join(alone[-1]), flush=True)
             if num == 4096 and make is both:
                 verdicts.append(("conditional uniformity, N = 4096: dense / ours", found["dense"], 4.0))
@@ -195,13 +195,13 @@ def main() -> None:
                     {key: both(each, *given) for key, each in duel.items()}, max(2, rounds // 2), repeats
                 )
                 found = ratios(times, "ours")
-                numbers[f"{name} {num}"] = {**found, "milliseconds": statistics.median(times["ours"]) * 1e3}
-                duels.append([f"{num}", name, f"{found['dense']:.2f}"])
+                numbers[f"{name} {num}"] = {**found, "milliseconds": Median.of(times["ours"]).over(1e-3)}
+                duels.append([f"{num}", name, shown(found["dense"])])
                 duels[-1].append(f"{numbers[f'{name} {num}']['milliseconds']:.2f}")
                 print(" ".join(duels[-1]), flush=True)
                 if num == 4096:
                     verdicts.append((f"{name}, N = 4096: dense / ours", found["dense"], 4.0))
-        if num >= 768:
+        if num >= 768 and not options.no_memory:
             memory.append(_memory(num, numbers, verdicts))
     text = [
         "# Conditional losses: ours against full matrices",
@@ -230,7 +230,7 @@ def main() -> None:
         "",
         promises(verdicts),
     ]
-    write(options.out, "conditional", "\n".join(text), numbers)
+    write(options.out, "conditional", "\n".join(text), numbers, verdicts)
 
 
 def _memory(

@@ -5,7 +5,6 @@ Run: python benchmarks/dense.py [--quick] [--out benchmarks/results]
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from _timing import (
+    Median,
     added_memory,
     arguments,
     both,
@@ -22,6 +22,7 @@ from _timing import (
     machine,
     promises,
     ratios,
+    shown,
     table,
     write,
 )
@@ -156,7 +157,6 @@ def memory_case(name: str, num: int) -> None:
 
 def main() -> None:
     options = arguments(__doc__ or "")
-    torch.set_num_threads(1)
     if options.memory:
         memory_case(options.memory[0], int(options.memory[1]))
         return
@@ -173,17 +173,17 @@ def main() -> None:
             contenders = {"ours": mine, **others}
             times = interleave({key: make(each, *given) for key, each in contenders.items()}, rounds, 1)
             found = ratios(times, "ours")
-            milliseconds = statistics.median(times["ours"]) * 1e3
+            milliseconds = Median.of(times["ours"]).over(1e-3)
             numbers[f"{name} {num}"] = {**found, "milliseconds": milliseconds}
-            shown = [f"{found[key]:.2f}" if key in found else "-" for key in OTHERS]
-            lines.append([f"{num} ({num * SIZE})", name, *shown, f"{milliseconds:.1f}"])
+            cells = [shown(found[key]) if key in found else "-" for key in OTHERS]
+            lines.append([f"{num} ({num * SIZE})", name, *cells, f"{milliseconds:.1f}"])
             print(" ".join(lines[-1]), flush=True)
             if num == 168 and "full" in found and name != "uniformity, within images":
                 verdicts.append((f"{name}, {num * SIZE} cells: full / ours", found["full"], 1.0))
     memory = []
-    for num in [each for each in sizes if each >= 64]:
+    for num in [each for each in sizes if each >= 64 and not options.no_memory]:
         found_bytes = {name: in_child(__file__, (name, str(num))) for name in MEMORY}
-        numbers[f"memory {num}"] = {name: float(each) for name, each in found_bytes.items() if each}
+        numbers[f"memory {num}"] = {name: each for name, each in found_bytes.items() if each}
         cells = [f"{each / 2**20:.0f}" if each else "-" for each in found_bytes.values()]
         memory.append([f"{num} ({num * SIZE})", *cells, f"{num * SIZE * DIM * 4 / 2**20:.0f}"])
     text = [
@@ -202,7 +202,7 @@ def main() -> None:
         "",
         *([promises(verdicts)] if verdicts else []),
     ]
-    write(options.out, "dense", "\n".join(text), numbers)
+    write(options.out, "dense", "\n".join(text), numbers, verdicts)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ Run: python benchmarks/losses_more.py [--quick] [--out benchmarks/results]
 
 from __future__ import annotations
 
-import statistics
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from _timing import (
     ROUNDS,
+    Median,
     added_memory,
     arguments,
     both,
@@ -83,7 +82,6 @@ DUELS = {
 
 def main() -> None:
     options = arguments(__doc__ or "")
-    torch.set_num_threads(1)
     if options.memory:
         name, which = options.memory[0].rsplit(":", 1)
         function = DUELS[name][int(which)]
@@ -101,16 +99,16 @@ def main() -> None:
             raw = raw_rows(num)
             times = interleave({"ours": both(mine, raw), "plain": both(plain, raw)}, rounds, repeats)
             found = ratios(times, "ours")
-            numbers[f"{name} {num}"] = {**found, "milliseconds": statistics.median(times["ours"]) * 1e3}
+            numbers[f"{name} {num}"] = {**found, "milliseconds": Median.of(times["ours"]).over(1e-3)}
             cells.append(f"{found['plain']:.2f} ({numbers[f'{name} {num}']['milliseconds']:.1f} ms)")
             if num == 4096:
                 verdicts.append((f"{name}, N = 4096: plain / ours", found["plain"], 1.0))
-            if num >= 1024:
+            if num >= 1024 and not options.no_memory:
                 for which in (0, 1):
                     added = in_child(__file__, (f"{name}:{which}", str(num)))
                     bytes_added.append("not measured" if added is None else f"{added / 2**20:.1f}")
         rows.append(cells)
-        if num >= 1024:
+        if num >= 1024 and not options.no_memory:
             memory.append(bytes_added)
         print(" ".join(cells), flush=True)
     header = [f"{name}, {which}" for name in DUELS for which in ("ours", "plain")]
@@ -130,7 +128,7 @@ def main() -> None:
         "",
         promises(verdicts),
     ]
-    write(options.out, "losses_more", "\n".join(text), numbers)
+    write(options.out, "losses_more", "\n".join(text), numbers, verdicts)
 
 
 if __name__ == "__main__":

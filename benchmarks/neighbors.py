@@ -5,7 +5,6 @@ Run: python benchmarks/neighbors.py [--quick] [--out benchmarks/results]
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from _timing import (
+    Median,
     Work,
     added_memory,
     arguments,
@@ -21,6 +21,7 @@ from _timing import (
     machine,
     promises,
     ratios,
+    shown,
     table,
     unit_rows,
     write,
@@ -104,7 +105,6 @@ def purity(faiss: bool, num: int) -> Work:
 
 def main() -> None:
     options = arguments(__doc__ or "")
-    torch.set_num_threads(1)
     if options.memory:
         name, num = options.memory[0], int(options.memory[1])
         purity(name == "faiss", 2200)()
@@ -117,9 +117,9 @@ def main() -> None:
     shapes += [] if options.quick else [(20_000, 64), (20_000, 128)]
     numbers: dict[str, dict[str, float]] = {}
     rows, verdicts = [], []
+    if options.num:
+        shapes = [each for each in shapes if each[0] in options.num] or [(num, 32) for num in options.num]
     for num, dim in shapes:
-        if options.num and num not in options.num:
-            continue
         x = unit_rows(num, dim)
         for k in (10, 100):
             contenders = {
@@ -136,9 +136,9 @@ def main() -> None:
                 contenders, 2 if num > 4000 else 3 if options.quick else 5, max(1, 4000 // num)
             )
             found = ratios(times, "ours")
-            seconds = statistics.median(times["ours"])
+            seconds = Median.of(times["ours"])
             numbers[f"{num} x {dim}, k = {k}"] = {**found, "seconds": seconds}
-            cells = [f"{found[name]:.2f}" if name in found else "-" for name in ORDER]
+            cells = [shown(found[name]) if name in found else "-" for name in ORDER]
             used = "yes" if num >= FAISS_ROWS and dim >= FAISS_COLUMNS else "no"
             rows.append([f"{num} x {dim}", f"{k}", *cells, f"{seconds:.3f}", used])
             print(" ".join(rows[-1]), flush=True)
@@ -164,7 +164,7 @@ def main() -> None:
         "",
     ]
     large = []
-    for name in ("ours", "faiss"):
+    for name in () if options.no_memory else ("ours", "faiss"):
         num = 10_000 if options.quick else LARGE
         command = [sys.executable, __file__, "--memory", name, str(num)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -182,7 +182,7 @@ def main() -> None:
         "",
         promises(verdicts),
     ]
-    write(options.out, "neighbors", "\n".join(text), numbers)
+    write(options.out, "neighbors", "\n".join(text), numbers, verdicts)
 
 
 if __name__ == "__main__":

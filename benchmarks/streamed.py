@@ -6,7 +6,6 @@ Run: python benchmarks/streamed.py [--quick] [--out benchmarks/results]
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
 import time
 from functools import partial
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from _timing import (
+    Median,
     Work,
     added_memory,
     arguments,
@@ -24,6 +24,7 @@ from _timing import (
     interleave,
     machine,
     promises,
+    shown,
     table,
     write,
 )
@@ -81,7 +82,6 @@ def alternate(source: FileRows, budgets: dict[str, int]) -> dict[str, list[float
 
 def main() -> None:
     options = arguments(__doc__ or "")
-    torch.set_num_threads(1)
     if options.memory:
         name, num = options.memory[0], int(options.memory[1])
         with tempfile.TemporaryDirectory() as folder:
@@ -97,16 +97,16 @@ def main() -> None:
             source = written(folder, num)
             times = alternate(source, {"64 MiB": BUDGETS["64 MiB"]} if num > LARGE else BUDGETS)
         shares = {
-            name: statistics.median(a / b for a, b in zip(times["floor"], series, strict=True))
+            name: Median.of(a / b for a, b in zip(times["floor"], series, strict=True))
             for name, series in times.items()
             if name != "floor"
         }
-        seconds = {name: statistics.median(series) for name, series in times.items()}
+        seconds = {name: Median.of(series) for name, series in times.items()}
         numbers[f"{num}"] = {f"share {name}": share for name, share in shares.items()} | seconds
-        rows += [[f"{num}", name, f"{shares[name]:.2f}", f"{seconds[name]:.1f}"] for name in shares]
+        rows += [[f"{num}", name, shown(shares[name]), f"{seconds[name]:.1f}"] for name in shares]
         verdicts += [(f"N = {num}, {name}: share of the floor", shares[name], FLOOR) for name in shares]
         print("\n".join(map(" ".join, rows)), flush=True)
-        for name in shares:
+        for name in () if options.no_memory else shares:
             budget = BUDGETS[name]
             added = in_child(__file__, (name, str(num)))
             memory.append([f"{num}", name, "not measured" if added is None else f"{added / 2**20:.0f}"])
@@ -114,7 +114,7 @@ def main() -> None:
                 numbers[f"{num}"][f"memory {name}"] = added
                 verdicts.append((f"N = {num}, {name}: memory allowed / added", budget / max(added, 1), 1.0))
     estimates = []
-    for num in (20_001, 1_000_000):
+    for num in (20_001,) if options.num and max(options.num) < 16384 else (20_001, 1_000_000):
         start = time.process_time()
         plan = pairs.estimate_plan(num, DIM)
         planned = time.process_time() - start
@@ -151,7 +151,7 @@ def main() -> None:
         "",
         promises(verdicts),
     ]
-    write(options.out, "streamed", "\n".join(text), numbers)
+    write(options.out, "streamed", "\n".join(text), numbers, verdicts)
 
 
 if __name__ == "__main__":

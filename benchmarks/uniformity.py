@@ -10,6 +10,7 @@ from torch import Tensor
 
 from _timing import (
     ROUNDS,
+    Median,
     Work,
     added_memory,
     arguments,
@@ -21,6 +22,7 @@ from _timing import (
     machine,
     promises,
     ratios,
+    shown,
     table,
     unit_rows,
     write,
@@ -73,15 +75,14 @@ def end_to_end() -> dict[str, object]:
     }
 
 
-def compare(num: int, contenders: dict[str, Work], quick: bool) -> tuple[dict[str, float], float]:
+def compare(num: int, contenders: dict[str, Work], quick: bool) -> tuple[dict[str, Median], Median]:
     rounds = max(2, ROUNDS.get(num, 3) // (4 if quick else 1))
     times = interleave(contenders, rounds, max(1, min(20, 4096 // num)))
-    return ratios(times, "ours"), sorted(times["ours"])[rounds // 2]
+    return ratios(times, "ours"), Median.of(times["ours"])
 
 
 def main() -> None:
     options = arguments(__doc__ or "")
-    torch.set_num_threads(1)
     if options.memory:
         name, num = options.memory[0], int(options.memory[1])
         if name != "ours" and num > 4096:  # several GiB each, and minutes
@@ -98,13 +99,13 @@ def main() -> None:
             contenders = {name: mode(function, x) for name, function in CONTENDERS.items()}
             contenders["floor"] = floor(num, DIM, gemms)
             found, seconds = compare(num, contenders, options.quick)
-            numbers[f"{label} {num}"] = {**found, "milliseconds": seconds * 1e3}
+            numbers[f"{label} {num}"] = {**found, "milliseconds": seconds.over(1e-3)}
             rows.append(
                 [
                     f"{num}",
                     label,
-                    *(f"{found[name]:.2f}" for name in ("pdist", "cdist", "full")),
-                    f"{found['floor']:.2f}",
+                    *(shown(found[name]) for name in ("pdist", "cdist", "full")),
+                    shown(found["floor"]),
                     f"{seconds * 1e3:.2f}",
                 ]
             )
@@ -120,7 +121,7 @@ def main() -> None:
         "",
         f"{machine()}; float32, D = {DIM}, t = {T}, unit rows for everybody.",
         "Contenders take turns in one process; each figure is the median over rounds of contender / ours in",
-        "process CPU time (above 1: ours is faster). `floor`: time of the same GEMMs and exp alone / ours.",
+        "process CPU time (above 1: ours is faster) and its spread. `floor`: time of the same GEMMs and exp alone / ours.",
         "",
         table(["N", "pass", "pdist", "cdist", "full", "floor", "ours, ms"], rows),
         "",
@@ -136,7 +137,7 @@ def main() -> None:
         raw = torch.randn(num, DIM, generator=torch.Generator().manual_seed(1))
         found, _ = compare(num, {n: both(f, raw) for n, f in losses_of.items()}, options.quick)  # type: ignore[arg-type]
         numbers[f"uniform_loss {num}"] = found
-        losses.append([f"{num}", f"{found['pdist']:.2f}", f"{found['full']:.2f}"])
+        losses.append([f"{num}", shown(found["pdist"]), shown(found["full"])])
     if losses:
         text += [
             "`spherometer.losses.uniform_loss` from raw rows, against `F.normalize` and the formula, "
@@ -146,7 +147,7 @@ def main() -> None:
             "",
         ]
     memory = []
-    for num in [n for n in sizes if n >= 768]:
+    for num in [n for n in sizes if n >= 768 and not options.no_memory]:
         allowed = 6 * num * DIM * 4 + 2 * _tiles.TILE[0] * _tiles.TILE[1] * 4
         cells = []
         for name in CONTENDERS:
@@ -164,7 +165,7 @@ def main() -> None:
         "",
         promises(verdicts),
     ]
-    write(options.out, "uniformity", "\n".join(text), numbers)
+    write(options.out, "uniformity", "\n".join(text), numbers, verdicts)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ from spherometer.pairs._populations import population_log_rows as population_log
 from spherometer.pairs._populations import population_log_sum as population_log_sum
 from spherometer.pairs._populations import within_log_rows as within_log_rows
 from spherometer.pairs._repulsion import repelled_rows as repelled_rows
+from spherometer.pairs._sharded import ring_gaussian_potential as ring_gaussian_potential
+from spherometer.pairs._sharded import ring_moments as ring_moments
 from spherometer.pairs._streamed import streamed_cross as streamed_cross
 from spherometer.pairs._streamed import streamed_moments as streamed_moments
 from spherometer.pairs._tiles import outside_graphs as outside_graphs

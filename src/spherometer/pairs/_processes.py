@@ -6,7 +6,7 @@ at the next exchange, so that they raise too instead of waiting.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -62,6 +62,27 @@ class Group:
         table = torch.zeros(self.world, len(values), dtype=torch.float64)
         table[self.rank] = torch.tensor(values, dtype=torch.float64)
         return self.add_up(table)
+
+    def send(self, values: Tensor, give: Sequence[int], take: Sequence[int]) -> Tensor:
+        """Give parts of the rows of ``values`` to processes 0, 1, ...; returns what these give, in order."""
+        return self.begin_send(values, give, take)()
+
+    def begin_send(self, values: Tensor, give: Sequence[int], take: Sequence[int]) -> Callable[[], Tensor]:
+        """``send`` that returns at once, with a function that waits for the result.
+
+        ``values`` must not be changed until then.
+        """
+        given = values.to(self._device).contiguous()
+        taken = given.new_empty(sum(take), *given.shape[1:])
+        work = distributed.all_to_all_single(taken, given, list(take), list(give), async_op=True)
+
+        def received() -> Tensor:
+            work.wait()
+            del given_until_then[:]
+            return taken.to(values.device)
+
+        given_until_then = [given]
+        return received
 
     @contextmanager
     def failing_together(self) -> Iterator[None]:

@@ -49,12 +49,20 @@ class _Once(torch.autograd.Function):
     """Passes a gradient through and refuses to be differentiated."""
 
     @staticmethod
-    def forward(ctx: Any, function: str, num: int, gradient: Tensor, *inputs: Tensor) -> Tensor:
-        ctx.function, ctx.num = function, num
+    def forward(
+        ctx: Any, function: str, num: int, processes: int, gradient: Tensor, *inputs: Tensor
+    ) -> Tensor:
+        ctx.function, ctx.num, ctx.processes = function, num, processes
         return gradient.view_as(gradient)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
+        if ctx.processes > 1:
+            _checks.refuse(
+                UndefinedError, ctx.function, "x", "be in one process to be differentiated twice",
+                "second derivatives are not taken across processes", f"{ctx.processes} processes",
+                "Differentiate once",
+            )  # fmt: skip
         _checks.refuse(
             UndefinedError,
             ctx.function,
@@ -67,7 +75,12 @@ class _Once(torch.autograd.Function):
 
 
 def refuse_twice(
-    function: str, inputs: Sequence[Tensor | None], found: Sequence[Tensor | None], needs: Sequence[bool]
+    function: str,
+    inputs: Sequence[Tensor | None],
+    found: Sequence[Tensor | None],
+    needs: Sequence[bool],
+    *,
+    processes: int = 1,
 ) -> list[Tensor | None]:
     """First gradients of a large set: a second derivative through them is refused."""
     wanted = [None if not need else gradient for gradient, need in zip(found, needs, strict=True)]
@@ -76,6 +89,6 @@ def refuse_twice(
     given = [tensor for tensor in inputs if tensor is not None]
     num = max(len(tensor) for tensor in given if tensor.ndim)
     return [
-        None if gradient is None else _Once.apply(function, num, gradient, *given)  # type: ignore[no-untyped-call]
+        None if gradient is None else _Once.apply(function, num, processes, gradient, *given)  # type: ignore[no-untyped-call]
         for gradient in wanted
     ]

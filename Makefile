@@ -49,6 +49,7 @@ safety: $(VENV)/installed-dev  ## figures of malformed and malicious files, and 
 nightly: $(VENV)/installed-dev  ## what is too long for every day
 	HYPOTHESIS_PROFILE=nightly SPHEROMETER_MALFORMED=2000 \
 		$(BIN)/python -m pytest -q -m "nightly or not nightly" --timeout 3600
+	$(BIN)/python reproductions/null_trials.py --trials 1000
 
 $(BIN)/uv:
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer must be on the PATH. Install it, or name it with PYTHON=..." >&2; exit 2; }

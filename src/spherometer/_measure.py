@@ -97,7 +97,7 @@ def measure(
         Intervals: the exact variance of the U-statistic for uniformity (None for N < 4), the standard error
         for alignment, the influence of each pair for cross-uniformity and of each row for conditional
         alignment, a jackknife over rows for conditional uniformity and neighbor purity, and over 20
-        interleaved groups of rows for the rest (None for N < 40, or more than 512 directions; that of
+        interleaved groups of rows for the rest (None for N < 40, or more than 768 directions; that of
         relative local density is None for N > 2048, where ``local_density(x, labels, interval=True)`` makes
         it). They say how much the value would vary with other rows drawn in the same way.
 

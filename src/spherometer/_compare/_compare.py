@@ -100,7 +100,7 @@ def compare(
     Raises:
         InputError: as ``measure``; rows that do not match.
 
-    Cost: that of ``measure`` for both, one more pass over the pairs of both in float64, the spectra of 210
+    Cost: that of ``measure`` for both, one more pass over the pairs of both in float64, the spectra of 80
     left-out groups of each; with drift (2048 + 2048)^2 pairs times the number of regroupings.
 
     Source: Hoeffding 1948 (variance of U-statistics); Efron and Stein 1981 (jackknife); Gretton et al. 2012

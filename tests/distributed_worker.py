@@ -246,6 +246,15 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     **cells(),
     "align only": lambda: Called(AlignUniformLoss(uniform_weight=0.0, alpha=1.0)),
     "uniform only": lambda: Called(AlignUniformLoss(align_weight=0.0, t=learnable(3.0))),
+    "ring": lambda: Called(AlignUniformLoss(gather="ring")),
+    "ring, three views, learnable": lambda: Called(
+        AlignUniformLoss(0.5, t=learnable(1.5), alpha=1.0, gather="ring"), 3
+    ),
+    "ring, uniformity only": lambda: Called(AlignUniformLoss(0.0, t=learnable(3.0), gather="ring")),
+    "ring, no uniformity": lambda: Called(AlignUniformLoss(uniform_weight=0.0, gather="ring")),
+    "ring, sharp t": lambda: Called(AlignUniformLoss(t=40.0, gather="ring")),
+    "ring, sharper t": lambda: Called(AlignUniformLoss(t=400.0, gather="ring")),
+    "ring, the function": lambda: Called(lambda x, y: sm.losses.uniform_loss(x, 2.5, gather="ring")),
     "sharp t": lambda: Called(AlignUniformLoss(t=40.0)),
     "cold InfoNCE": lambda: Called(InfoNCELoss(0.03)),
     "cold NT-Xent": lambda: Called(NTXentLoss(0.03)),
@@ -276,8 +285,10 @@ CASES: dict[str, Callable[[], nn.Module]] = {
 class Counting:
     """Counts the exchanges that are made inside."""
 
+    names = ("all_gather", "all_reduce", "all_to_all_single")
+
     def __enter__(self) -> Counter:
-        self.kept = {name: getattr(distributed, name) for name in ("all_gather", "all_reduce")}
+        self.kept = {name: getattr(distributed, name) for name in self.names}
         counts: Counter = Counter()
 
         def counted(name: str) -> Callable[..., Any]:
@@ -345,6 +356,7 @@ def refusals(rank: int, world: int) -> dict[str, str]:
     z, ages = draw(3, DIM, seed=rank), torch.arange(3.0) + rank
     leaf = z.clone().requires_grad_(not late)
     twice = {"InfoNCELoss": InfoNCELoss(), "AlignUniformLoss": AlignUniformLoss()}
+    ringed = partial(sm.losses.uniform_loss, gather="ring")
     found = {
         "columns": refusal(lambda: InfoNCELoss()(ones(3, 4 + late), ones(3, 4 + late))),
         "precision": refusal(
@@ -361,6 +373,16 @@ def refusals(rank: int, world: int) -> dict[str, str]:
         "metadata rows": refusal(lambda: ConditionalAlignUniformLoss(Gaussian(5.0))(z, z, ages[late:])),
         "metadata alike": refusal(lambda: ConditionalAlignUniformLoss(Gaussian(5.0))(z, z, ones(3))),
     }
+    found |= {
+        "ring columns": refusal(lambda: ringed(ones(3, 4 + late))),
+        "ring rows": refusal(lambda: ringed(ones(int(late), 4))),
+        "ring no rows": refusal(lambda: AlignUniformLoss(gather="ring")(ones(0, 2, 4))),
+        "ring t": refusal(lambda: ringed(z, 2.0 + late)),
+        "ring one side": refusal(lambda: ringed(ones(3) if late else z)),
+    }
+    x = draw(3, DIM, seed=rank).requires_grad_()
+    (grad,) = torch.autograd.grad(ringed(x), x, create_graph=True)
+    found["twice ring"] = refusal(grad.square().sum().backward)
     for name, loss in twice.items():
         x = [draw(3, DIM, seed=rank + v).requires_grad_() for v in (0, 1)]
         grads = torch.autograd.grad(loss(*x), x, create_graph=True)

@@ -153,7 +153,14 @@ def test_the_number_of_exchanges_depends_on_nobodys_rows(ranks, name, world):
         for dtype in worker.DTYPES
         for each in results(ranks, world, name, split, dtype)
     ]
-    assert all(each == counts[0] for each in counts)
+    if name.startswith(
+        "ring"
+    ):  # shards, which all know, and the range of exponents decide; nobody's own rows
+        for start in range(0, len(counts), world):
+            assert all(each == counts[start] for each in counts[start : start + world])
+        assert all(backward == forward for forward, backward in counts)
+    else:
+        assert all(each == counts[0] for each in counts)
     assert counts[0][0]["all_gather"] >= 1
 
 
@@ -246,6 +253,22 @@ def test_what_does_not_fit_is_refused_on_every_rank(ranks, world):
         f"{3 * world} rows, all alike under the kernel. Use uniformity(z), or a smaller bandwidth or "
         "threshold.",
     }
+    expected |= {
+        "ring columns": different.format("uniform_loss", listed(world, "[1, 3, 5]", "[1, 3, 4]")).replace(
+            "z1", "x"
+        ),
+        "ring rows": few.format("uniform_loss", "2 rows", pairs, "1 row", world),
+        "ring no rows": few.format("AlignUniformLoss", "2 rows", pairs, "0 rows", world).replace(
+            "x must", "z1 must"
+        ),
+        "ring t": "InputError: uniform_loss: t must be the same on every process, because its rows meet those "
+        f"of all others. Got {'2, ' * (world - 1)}3 on processes 0 to {world - 1}. Pass parts of one set and "
+        "one t.",
+        "ring one side": elsewhere.format("uniform_loss: x"),
+        "twice ring": "UndefinedError: uniform_loss: x must be in one process to be differentiated twice, "
+        f"because second derivatives are not taken across processes. Got {world} processes. Differentiate "
+        "once.",
+    }
     for rank in range(world):
         said = dict(ranks[world][rank]["refusals"])
         twice = [said.pop("twice InfoNCELoss"), said.pop("twice AlignUniformLoss")]
@@ -256,6 +279,7 @@ def test_what_does_not_fit_is_refused_on_every_rank(ranks, world):
             "set and give it to all ranks."
         )
         if rank == world - 1:
+            assert said.pop("ring one side").startswith("ShapeError: uniform_loss: x must ")
             assert said.pop("metadata rows") == (
                 "ShapeError: ConditionalAlignUniformLoss: metadata must have one entry for each row, because "
                 "entry i belongs to row i of every view. Got 2 entries for 3 rows. Pass the meta-data of "

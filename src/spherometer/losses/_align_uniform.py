@@ -34,8 +34,13 @@ def _powers(x: Tensor, y: Tensor, alpha: float) -> Tensor:
     return squared.masked_fill(same, 1.0).pow(alpha / 2).masked_fill(same, 0.0)
 
 
-def _uniformity(views: Sequence[Tensor], rows: _ranks.Rows, t: float | Tensor) -> Tensor:
+def _uniformity(
+    views: Sequence[Tensor], rows: _ranks.Rows, t: float | Tensor, gather: _ranks.RingGather = "auto"
+) -> Tensor:
     """Mean over views of the log mean potential within the view, float64; ``rows`` are those of the views."""
+    if gather == "ring" and rows.world > 1:
+        values = [pairs.ring_gaussian_potential(view, t, function=rows.function) for view in views]
+        return torch.stack(values).mean()
     if rows.world == 1:
         values = [pairs.gaussian_potential(view, t) for view in views]
         return values[0] if len(values) == 1 else torch.stack(values).mean()
@@ -82,7 +87,7 @@ def _align_uniform(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     weights, queue, gather = settings.weights, settings.queue, settings.gather
     with _ranks.refusals(gather, z1, z2):
-        _ranks.check_gather(function, gather)
+        _ranks.check_gather(function, gather, ring=True)
         _checks.positive(function, "alpha", settings.alpha, at_least=1)
         _views.check_number(function, "t", settings.t)
         # every row has a partner in the queue, or needs one in the batch
@@ -93,7 +98,8 @@ def _align_uniform(
     with _views.full_precision(views[0]):
         z = _views.on_sphere(views)
         if queue is None:
-            rows = _ranks.spread(function, z, gather, min_rows=least)
+            spread = _ranks.count if gather == "ring" else _ranks.spread
+            rows = spread(function, z, gather, min_rows=least)
         else:
             spread = _ranks.spread if settings.intra_batch else _ranks.count
             rows = spread(function, z[:1], gather, min_rows=least)
@@ -103,7 +109,7 @@ def _align_uniform(
             align = _alignment(sides, rows, settings.alpha)
         with torch.set_grad_enabled(torch.is_grad_enabled() and weights[1] != 0):
             if queue is None:
-                uniform = _uniformity(sides, rows, settings.t)
+                uniform = _uniformity(sides, rows, settings.t, gather)
             else:
                 uniform = _uniformity_with(queue, rows, settings.t, settings.intra_batch)
         loss = _weighted(weights, (align, uniform))
@@ -132,7 +138,7 @@ class _Settings:
     weights: tuple[float, float]
     alpha: float
     t: float | Tensor
-    gather: _ranks.Gather
+    gather: _ranks.RingGather
     queue: MemoryQueue | None = None
     intra_batch: bool = True
 
@@ -189,7 +195,7 @@ def align_loss(x: Tensor, y: Tensor, alpha: float = 2, *, gather: _ranks.Gather 
 
 
 @pairs.outside_graphs
-def uniform_loss(x: Tensor, t: float | Tensor = 2, *, gather: _ranks.Gather = "auto") -> Tensor:
+def uniform_loss(x: Tensor, t: float | Tensor = 2, *, gather: _ranks.RingGather = "auto") -> Tensor:
     r"""How far the rows are from covering the sphere evenly, to be made small.
 
     log mean_{i < j} exp(-t \|x_i - x_j\|^2) over unit rows: the log outside the mean, no self pairs.
@@ -197,7 +203,8 @@ def uniform_loss(x: Tensor, t: float | Tensor = 2, *, gather: _ranks.Gather = "a
     Args:
         x: [N, D] floating-point tensor, N >= 2; rows are scaled to length 1 inside.
         t: sharpness > 0, a number or a 0-dim tensor, which gets its gradient.
-        gather: as for ``align_loss``.
+        gather: as for ``align_loss``; "ring" is "auto" for sets larger than one process: the same value and
+            gradients, each rank keeping its share of the rows alone (ring_gaussian_potential).
 
     Returns:
         A 0-dim tensor, float32 (float64 for float64 input).
@@ -218,13 +225,14 @@ def uniform_loss(x: Tensor, t: float | Tensor = 2, *, gather: _ranks.Gather = "a
         -4.0
     """
     with _ranks.refusals(gather, x):
-        _ranks.check_gather("uniform_loss", gather)
+        _ranks.check_gather("uniform_loss", gather, ring=True)
         _views.check_number("uniform_loss", "t", t)
         views = _checks.tensor_set("uniform_loss", ("x",), (x,), min_rows=0)
     with _views.full_precision(views[0]):
         z = _views.on_sphere(views)
-        rows = _ranks.spread("uniform_loss", z, gather, min_rows=2, name="x")
-        return _views.result(_uniformity(z.unbind(), rows, t), views[0])
+        spread = _ranks.count if gather == "ring" else _ranks.spread
+        rows = spread("uniform_loss", z, gather, min_rows=2, name="x")
+        return _views.result(_uniformity(z.unbind(), rows, t, gather), views[0])
 
 
 @pairs.outside_graphs
@@ -236,7 +244,7 @@ def align_uniform_loss(
     uniform_weight: float = 1.0,
     alpha: float = 2.0,
     t: float | Tensor = 2.0,
-    gather: _ranks.Gather = "auto",
+    gather: _ranks.RingGather = "auto",
 ) -> Tensor:
     r"""Weighted sum of alignment and uniformity, the direct alternative to a contrastive loss.
 
@@ -251,7 +259,7 @@ def align_uniform_loss(
         uniform_weight: weight of uniformity, >= 0.
         alpha: power of the distance, at least 1.
         t: sharpness > 0, a number or a 0-dim tensor.
-        gather: as for ``align_loss``.
+        gather: as for ``uniform_loss``.
 
     With V views alignment is the mean over pairs of views and uniformity the mean over views.
 
@@ -289,7 +297,7 @@ class AlignUniformLoss(nn.Module):
         uniform_weight: weight of uniformity, >= 0.
         alpha: power of the distance, at least 1.
         t: sharpness > 0; pass an ``nn.Parameter`` of shape () to learn it.
-        gather: as for ``align_loss``.
+        gather: as for ``uniform_loss``; "ring" without a queue only.
         queue: keys of earlier batches. The call then takes queries and keys (detached by the caller), and
             uniformity is the log of one mean potential, over the N K pairs of a query and a key of the
             queue and the N (N - 1) / 2 pairs of queries.
@@ -316,7 +324,7 @@ class AlignUniformLoss(nn.Module):
         alpha: float = 2.0,
         t: float | Tensor = 2.0,
         *,
-        gather: _ranks.Gather = "auto",
+        gather: _ranks.RingGather = "auto",
         queue: MemoryQueue | None = None,
         intra_batch: bool = True,
     ) -> None:
@@ -324,7 +332,7 @@ class AlignUniformLoss(nn.Module):
         _check_weights("AlignUniformLoss", align_weight, uniform_weight)
         _checks.positive("AlignUniformLoss", "alpha", alpha, at_least=1)
         _views.check_number("AlignUniformLoss", "t", t)
-        _ranks.check_gather("AlignUniformLoss", gather)
+        _ranks.check_gather("AlignUniformLoss", gather, ring=queue is None)
         check_queue("AlignUniformLoss", queue)
         self.align_weight = align_weight
         self.uniform_weight = uniform_weight

@@ -32,6 +32,7 @@ from spherometer.errors import InputError, ShapeError, UndefinedError
 from spherometer.kernels import Kernel
 
 Gather = Literal["auto", False]
+RingGather = Literal["auto", "ring", False]  # of losses whose rows need not come together on one rank
 
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _REFUSED = -1  # in place of the number of rows: this rank has raised already
@@ -95,33 +96,33 @@ class Rows:
         return _LogSum.apply(log_s, self.world, self.function)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def check_gather(function: str, gather: Any) -> None:
-    """Check the ``gather`` argument of a loss."""
-    if gather is not False and gather != "auto":
+def check_gather(function: str, gather: Any, *, ring: bool = False) -> None:
+    """Check the ``gather`` argument of a loss; ``ring``: whether "ring" is one of its ways."""
+    if gather is not False and gather != "auto" and not (ring and gather == "ring"):
         _checks.refuse(
             InputError,
             function,
             "gather",
-            'be "auto" or False',
+            'be "auto", "ring" or False' if ring else 'be "auto" or False',
             "a loss is taken over the rows of all ranks, or of one rank alone",
             repr(gather)[:80],
             'Pass gather="auto", or gather=False in calls that only some ranks make',
         )
 
 
-def shown(gather: Gather) -> str:
+def shown(gather: RingGather) -> str:
     """The argument as ``extra_repr`` shows it: where it is not the default."""
-    return "" if gather == "auto" else f", gather={gather}"
+    return "" if gather == "auto" else f", gather={gather!r}"
 
 
-def num_ranks(gather: Gather) -> int:
+def num_ranks(gather: RingGather) -> int:
     """Number of ranks a loss is taken over: those of the default process group, or 1."""
     if gather is False or not distributed.is_available() or not distributed.is_initialized():
         return 1
     return distributed.get_world_size()
 
 
-def spread(function: str, views: Tensor, gather: Gather, *, min_rows: int, name: str = "z1") -> Rows:
+def spread(function: str, views: Tensor, gather: RingGather, *, min_rows: int, name: str = "z1") -> Rows:
     """The rows of all ranks, differentiable.
 
     Args:
@@ -137,12 +138,12 @@ def spread(function: str, views: Tensor, gather: Gather, *, min_rows: int, name:
     return _rows(function, views, gather, min_rows, name, together=True)
 
 
-def count(function: str, views: Tensor, gather: Gather, *, min_rows: int, name: str = "z1") -> Rows:
+def count(function: str, views: Tensor, gather: RingGather, *, min_rows: int, name: str = "z1") -> Rows:
     """As ``spread`` for losses without pairs across ranks: lengths are exchanged, rows are not."""
     return _rows(function, views, gather, min_rows, name, together=False)
 
 
-def _rows(function: str, views: Tensor, gather: Gather, min_rows: int, name: str, together: bool) -> Rows:
+def _rows(function: str, views: Tensor, gather: RingGather, min_rows: int, name: str, together: bool) -> Rows:
     num = views.shape[1]
     world = num_ranks(gather)
     if world == 1:
@@ -205,7 +206,7 @@ def spread_metadata(function: str, encoded: Tensor, kernel: Kernel, rows: Rows) 
     return _collect(own[None], rows.counts)[0]
 
 
-def add_up(numbers: Sequence[int], gather: Gather, device: torch.device) -> list[int]:
+def add_up(numbers: Sequence[int], gather: RingGather, device: torch.device) -> list[int]:
     """Sums of numbers over ranks, the same on every rank; all call it, after ``spread`` or ``count``."""
     if num_ranks(gather) == 1:
         return list(numbers)
@@ -213,7 +214,7 @@ def add_up(numbers: Sequence[int], gather: Gather, device: torch.device) -> list
 
 
 @contextmanager
-def refusals(gather: Gather, *arguments: Any) -> Iterator[None]:
+def refusals(gather: RingGather, *arguments: Any) -> Iterator[None]:
     """Tell the other ranks when this rank refuses its input: they raise too, instead of waiting.
 
     Put around the checks that come before ``spread``.

@@ -22,7 +22,7 @@ from spherometer.losses import _ranks
 
 
 def checked_views(
-    function: str, z1: Any, z2: Any, *, gather: _ranks.Gather = False, min_rows: int = 2
+    function: str, z1: Any, z2: Any, *, gather: _ranks.RingGather = False, min_rows: int = 2
 ) -> list[Tensor]:
     """The V >= 2 views of a call as [N, D] tensors: two arguments, or one of shape [N, V, D].
 

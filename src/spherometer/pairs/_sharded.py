@@ -102,7 +102,7 @@ def _together(group: Group, totals: Totals) -> Totals:
 
 @dataclass(frozen=True)
 class _Potential:
-    log_total: float
+    log_mean: float
     gradient: Tensor | None  # of log S with respect to the own rows [n, D]
     slope: float | None  # and with respect to t
 
@@ -132,8 +132,9 @@ def _potential(
     log_total = math.log(found.numbers[0]) + found.shift if found.numbers[0] > 0 else math.nan
     if own:
         log_total = float(torch.tensor([log_total, math.log(ring.num)], dtype=torch.float64).logsumexp(0))
+    log_mean = log_total - math.log(ring.num * (ring.num if own else ring.num - 1))
     if not either:
-        return _Potential(log_total, None, None)
+        return _Potential(log_mean, None, None)
     raw = _gaussian._finish(load.values, one)
     # d log S / d x_i = 4t raw_i / S
     factor = 4 * t * math.exp(load.shift - log_total)
@@ -142,11 +143,11 @@ def _potential(
         parts = group.rows_of([float(_gaussian.dot(one.x, raw)) * factor / (2 * t)])
         slope = float(parts.sum())
     gradient = ring.give_back(raw.mul_(factor).to(shard.dtype))
-    return _Potential(log_total, gradient, slope)
+    return _Potential(log_mean, gradient, slope)
 
 
 class _RingPotential(torch.autograd.Function):
-    """log S with its gradient from the same journey; the backward exchanges nothing."""
+    """Log of the mean with its gradient from the same journey; the backward exchanges nothing."""
 
     @staticmethod
     def forward(
@@ -156,7 +157,7 @@ class _RingPotential(torch.autograd.Function):
         found = _potential(group, shard, float(t), own, (needs[0], needs[1]), tile)
         ctx.save_for_backward(shard, t if isinstance(t, Tensor) else None, found.gradient)
         ctx.slope, ctx.group = found.slope, group
-        return torch.tensor(found.log_total, dtype=torch.float64, device=shard.device)
+        return torch.tensor(found.log_mean, dtype=torch.float64, device=shard.device)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -210,9 +211,7 @@ def ring_gaussian_potential(
     shard = shard if shard.dtype in _DTYPES else shard.float()
     own = estimator == "v"
     with full_precision(shard.device):
-        log_total = _RingPotential.apply(shard, t, own, tile, group)  # type: ignore[no-untyped-call]
-    num = int(group.rows_of([len(shard)]).sum())
-    return log_total - (2 * math.log(num) if own else math.log(num * (num - 1)))  # type: ignore[no-any-return]
+        return _RingPotential.apply(shard, t, own, tile, group)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @torch.no_grad()

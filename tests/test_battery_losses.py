@@ -208,6 +208,8 @@ def test_gather_is_agreed_and_checked(loss):
     else:
         found = thing(*sides, gather=False, **more, **loss.options)
     assert torch.equal(found, loss.call(*views()))
+    ringed = loss.name in ("uniform_loss", "align_uniform_loss", "AlignUniformLoss")
+    ways = '"auto", "ring" or False' if ringed else '"auto" or False'
     for bad, shown in ((True, "True"), (None, "None"), ("no", "'no'")):
         call = lambda bad=bad: (
             thing(**loss.options, gather=bad)
@@ -215,7 +217,7 @@ def test_gather_is_agreed_and_checked(loss):
             else thing(*sides, gather=bad, **more, **loss.options)
         )
         assert refused(call, InputError) == (
-            f'{loss.name}: gather must be "auto" or False, because a loss is taken over the rows of all '
+            f"{loss.name}: gather must be {ways}, because a loss is taken over the rows of all "
             f'ranks, or of one rank alone. Got {shown}. Pass gather="auto", or gather=False in calls '
             "that only some ranks make."
         )

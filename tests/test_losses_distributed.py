@@ -261,8 +261,8 @@ def test_what_does_not_fit_is_refused_on_every_rank(ranks, world):
         "ring no rows": few.format("AlignUniformLoss", "2 rows", pairs, "0 rows", world).replace(
             "x must", "z1 must"
         ),
-        "ring t": "InputError: uniform_loss: t must be the same on every process, because its rows meet those "
-        f"of all others. Got {'2, ' * (world - 1)}3 on processes 0 to {world - 1}. Pass parts of one set and "
+        "ring t": "InputError: uniform_loss: t must be the same on every process, because its rows meet "
+        f"those of all others. Got {'2, ' * (world - 1)}3 on processes 0 to {world - 1}. Pass parts of one set and "
         "one t.",
         "ring one side": elsewhere.format("uniform_loss: x"),
         "twice ring": "UndefinedError: uniform_loss: x must be in one process to be differentiated twice, "

@@ -144,8 +144,8 @@ def _drawn(records: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> lis
                 "title": "Growth",
                 "address": _page.image(plots.to_svg(_figures.growth(growth))),
                 "alt": "Seconds over the number of rows for each quantity.",
-                "words": "Time of ours on one thread. Every pair is visited, so the exponent tends to 2; below "
-                "2 the fixed cost of a call still counts.",
+                "words": "Time of ours on one thread. Every pair is visited, so the exponent tends to 2; "
+                "below 2 the fixed cost of a call still counts.",
             }
         )
     memory = records.get("memory", {}).get("numbers")

@@ -39,6 +39,7 @@ class Script:
     arguments: tuple[str, ...]
     seconds: float
     quick: float  # seconds of --quick
+    short: tuple[str, ...] = ()  # sizes of --quick, where they are not the script's own
 
 
 PLAN = (
@@ -59,7 +60,7 @@ PLAN = (
     Script("losses_more", ("--no-memory", "--seconds", "3"), 20, 12),
     Script("streamed", ("--no-memory", "--seconds", "8", "--num", "16384"), 22, 22),
     Script("neighbors", ("--no-memory", "--seconds", "3", "--num", "4000"), 12, 10),
-    Script("monitor", ("--num", "1"), 6, 6),
+    Script("monitor", ("--num", "1"), 6, 6, ("--num", "1")),
     Script("gpu", (), 3, 3),
 )
 
@@ -90,7 +91,7 @@ class Runner:
         left = self.end - time.monotonic()
         arguments, seconds = list(script.arguments), script.seconds
         if self.quick or left < seconds:
-            arguments, seconds = self._shortened(arguments), script.quick
+            arguments, seconds = self._shortened(script), script.quick
             if not self.quick:
                 self.notes.append(f"{script.name}: run with --quick, the time was short.")
         if left < max(LEAST, 0.5 * seconds):
@@ -113,10 +114,11 @@ class Runner:
         arguments_told = {"arguments": " ".join(arguments), "text": text, "seconds": round(took, 1)}
         return {"numbers": {}, "promises": [], **record, **arguments_told}
 
-    def _shortened(self, arguments: list[str]) -> list[str]:
-        """The arguments of --quick: without sizes."""
-        kept = arguments[: arguments.index("--num")] if "--num" in arguments else arguments
-        return [*kept, "--quick"]
+    def _shortened(self, script: Script) -> list[str]:
+        """The arguments of --quick: with other sizes."""
+        given = list(script.arguments)
+        kept = given[: given.index("--num")] if "--num" in given else given
+        return [*kept, "--quick", *script.short]
 
     def _process(self, path: Path, arguments: list[str], seconds: float) -> int | None:
         """The exit code; None when it took longer and was ended."""

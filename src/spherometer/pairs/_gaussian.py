@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -23,12 +23,11 @@ from spherometer.pairs import _dense, _second
 from spherometer.pairs._tiles import (
     LOG2_E,
     SINGLE,
+    Walk,
+    Weighing,
     accumulator,
     full_precision,
     outside_graphs,
-    spans,
-    tile_for,
-    walk,
 )
 
 # Largest range of exponents without a shift: exp(-80) and exp(-600) are still normal numbers.
@@ -76,19 +75,6 @@ def exponent_range(one: Widened, two: Widened | None = None) -> float:
     low = math.sqrt(max(0.0, -float(one.z[:, -1].min())))
     high = low if two is None else math.sqrt(max(0.0, -float(two.z[:, -1].min())))
     return (low + high) ** 2 / LOG2_E
-
-
-class Weighing(Protocol):
-    """Weights of pairs, from 0 to about 1, tile by tile."""
-
-    @property
-    def diagonal(self) -> int:
-        """j - i of a row with itself, which is left out."""
-        ...
-
-    def weights(self, a: int, b: int, c: int, d: int) -> Tensor:
-        """Weights [b - a, d - c] of the rows a:b with the columns c:d, a new tensor; 0 on the diagonal."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -200,44 +186,26 @@ def _tiled(
     A range of exponents too wide for exp alone is shifted by the largest exponent met so far.
     """
     online = span > _RANGE[one.z.dtype] or math.isnan(span)
-    shift = -math.inf if online else 0.0
-    tile = tile or tile_for(one.z.device)
-    count = sum(1 for _ in spans(len(one.z), len(two.z), tile, symmetric))
-    parts, masses = one.z.new_zeros(2, count)  # one tensor: small ones between tiles would scatter these
-    times = torch.ones(count, dtype=torch.float64)
-    left, right = one.summed.T, two.summed.T
-    skip: tuple[int, ...] = (0,) if symmetric else ()
-    if weighing is not None:
-        skip = (weighing.diagonal,)
-    blocks = walk(
-        one.left, two.z, len(one.z), symmetric=symmetric, skip=skip, tile=tile, exponentiate=not online
+    skip = (0,) if symmetric and weighing is None else ()
+    walk = Walk(
+        one.left,
+        two.z,
+        len(one.z),
+        symmetric=symmetric,
+        skip=skip,
+        tile=tile,
+        online=online,
+        weighing=weighing,
     )
-    for at, block in enumerate(blocks):
-        a, b, c, d, k = block.a, block.b, block.c, block.d, block.values
-        times[at] = 2.0 if block.mirrored else 1.0
-        if weighing is not None:
-            v = weighing.weights(a, b, c, d)
-            masses[at] = v.sum()
-            k = k.add_(v.log_()) if online else k.mul_(v)
-        if online:
-            top = float(k.max())
-            if top == -math.inf:
-                continue
-            if not top <= shift:
-                fade = math.exp(shift - top) if math.isfinite(shift) else 0.0
-                parts.mul_(fade)
-                for accumulated in (down, across) if down is not across else (down,):
-                    if accumulated is not None:
-                        accumulated.mul_(fade)
-                shift = top
-            k.sub_(shift).exp_()
-        parts[at] = k.sum()
-        if down is not None:
-            down[:, c:d].addmm_(left[:, a:b], k)
-        if across is not None and (block.mirrored or not symmetric):
-            across[:, a:b].addmm_(right[:, c:d], k.T)
-    total, mass = torch.stack([parts, masses]).double() @ times.to(one.z.device)
-    return total, (shift if math.isfinite(shift) else 0.0), mass
+    total, mass = walk.total(), walk.total(power=0)
+    walk.keep(down, across)
+    left, right = one.summed.T, two.summed.T
+    for block in walk:
+        total.add(block, block.values.sum())
+        if block.weights is not None:
+            mass.add(block, block.weights.sum())
+        block.add_products(left, right, across, down)
+    return total.value(), (walk.shift if math.isfinite(walk.shift) else 0.0), mass.value()
 
 
 class _LogPotential(torch.autograd.Function):

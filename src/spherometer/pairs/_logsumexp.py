@@ -89,16 +89,10 @@ def _sums(logits: _Logits) -> tuple[Tensor, Tensor, Tensor | None]:
     rows = torch.full((n,), start, dtype=torch.float64, device=logits.x.device)
     columns = rows if logits.symmetric else torch.full((m,), start, dtype=torch.float64, device=rows.device)
     for block in logits.blocks():
-        a, b, c, d, k = block.a, block.b, block.c, block.d, block.values
-        upright = block.mirrored or not logits.symmetric
         if logits.plain:
-            rows[a:b] += k.sum(dim=1)
-            if upright:
-                columns[c:d] += k.sum(dim=0)
+            block.add_sums(rows, columns)
         else:
-            rows[a:b] = torch.logaddexp(rows[a:b], torch.logsumexp(k, dim=1).double())
-            if upright:
-                columns[c:d] = torch.logaddexp(columns[c:d], torch.logsumexp(k, dim=0).double())
+            block.add_log_sums(rows, columns)
     if logits.plain:
         rows.log_()
         if not logits.symmetric:
@@ -170,16 +164,12 @@ def _gradients(
     # transposed accumulators: the GEMM into them is the faster one, both ways
     across = accumulator(x, x.shape[1], n) if need_x else None
     down = across if logits.symmetric else (accumulator(x, x.shape[1], m) if need_y else None)
+    left, right = x.T, y.T
     spare: Tensor | None = None
     for block in logits.blocks():
-        a, b, c, d = block.a, block.b, block.c, block.d
         if spare is None or spare.numel() < block.values.numel():
             spare = torch.empty_like(block.values).flatten()
-        w = weights.of(block, spare)
-        if down is not None and (block.mirrored or not logits.symmetric):
-            down[:, c:d].addmm_(x[a:b].T, w)
-        if across is not None:
-            across[:, a:b].addmm_(y[c:d].T, w.T)
+        block.add_products(left, right, across, down, weights.of(block, spare))
     wx = None if across is None else across.T.contiguous()
     if logits.symmetric:
         return wx, None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from spherometer import _checks
 from spherometer.errors import UndefinedError
 from spherometer.pairs._gaussian import exponent_range, refuse_few, widen
-from spherometer.pairs._tiles import Block, full_precision, walk
+from spherometer.pairs._tiles import Walk, full_precision, walk
 
 # Largest range of exponents without a shift; half of what single sums bear, because squares are summed too.
 RANGE = {torch.float32: 40.0, torch.float64: 300.0}
@@ -102,56 +101,23 @@ def gaussian_moments(x: Tensor, t: float | Tensor, *, tile: tuple[int, int] | No
             span = exponent_range(widened)
         online = not span <= RANGE[points.dtype]
         rows = points.new_zeros(len(points), dtype=torch.float64)
-        blocks = walk(
-            widened.left,
-            widened.z,
-            len(points),
-            symmetric=True,
-            skip=(0,),
-            tile=tile,
-            exponentiate=not online,
-        )
-        shift, squares = add_blocks(blocks, rows, rows, online=online)
-    return GaussianMoments(len(points), shift, float(rows.sum()), squares, rows)
+        walk = Walk(widened.left, widened.z, len(points), symmetric=True, skip=(0,), tile=tile, online=online)
+        squares = add_moments(walk, rows, rows)
+    return GaussianMoments(len(points), walk.shift, float(rows.sum()), squares, rows)
 
 
-def add_blocks(
-    blocks: Iterable[Block], rows: Tensor, columns: Tensor, *, online: bool
-) -> tuple[float, float]:
-    """Add the sums of k over the columns to ``rows`` [N] and over the rows to ``columns`` [M], both float64.
+def add_moments(walk: Walk, rows: Tensor, columns: Tensor) -> float:
+    """The sum of squares of k over all pairs; the sums of k are added to ``rows`` [N] and ``columns`` [M].
 
-    Args:
-        blocks: tiles of k, or (``online``) of its exponents.
-        rows: zeros.
-        columns: zeros; the same tensor where the blocks are of a symmetric walk, whose mirror images then
-            count too.
-        online: keep everything scaled by the largest value met so far.
-
-    Returns:
-        The log of that scale, and the sum of squares over all pairs.
+    Both are float64 zeros, and the same tensor for a symmetric walk. All in the scale of the walk.
     """
-    squares = rows.new_zeros(())
-    shift = -math.inf if online else 0.0
-    for block in blocks:
-        k = block.values
-        if online:
-            top = float(k.max())
-            if top == -math.inf:
-                continue
-            if not top <= shift:
-                fade = math.exp(shift - top) if math.isfinite(shift) else 0.0
-                for sums in (rows, columns) if columns is not rows else (rows,):
-                    sums.mul_(fade)
-                squares.mul_(fade * fade)
-                shift = top
-            k.sub_(shift).exp_()
-        rows[block.a : block.b] += k.sum(dim=1)
-        flat = k.view(-1)
-        square = torch.dot(flat, flat)
-        if block.mirrored or columns is not rows:
-            columns[block.c : block.d] += k.sum(dim=0)
-        squares += square * 2 if block.mirrored else square
-    return shift, float(squares)
+    squares = walk.total(power=2)
+    walk.keep(rows, columns)
+    for block in walk:
+        block.add_sums(rows, columns)
+        flat = block.values.view(-1)
+        squares.add(block, torch.dot(flat, flat))
+    return float(squares.value())
 
 
 @torch.no_grad()
@@ -182,16 +148,10 @@ def gaussian_log_rows(
         for block in walk(
             widened.left, widened.z, n, symmetric=True, skip=(0,), tile=tile, exponentiate=plain
         ):
-            here, there = rows[block.a : block.b], rows[block.c : block.d]
-            k = block.values
             if plain:
-                here += k.sum(dim=1)
-                if block.mirrored:
-                    there += k.sum(dim=0)
+                block.add_sums(rows, rows)
             else:
-                torch.logaddexp(here, torch.logsumexp(k, dim=1), out=here)
-                if block.mirrored:
-                    torch.logaddexp(there, torch.logsumexp(k, dim=0), out=there)
+                block.add_log_sums(rows, rows)
     if plain:
         rows.log_()
     if estimator == "v":

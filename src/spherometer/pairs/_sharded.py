@@ -19,10 +19,10 @@ from spherometer import _checks
 from spherometer.errors import InputError, ShapeError, UndefinedError
 from spherometer.pairs import _gaussian, _second
 from spherometer.pairs._gaussian import Widened, gaussian_potential, widen
-from spherometer.pairs._moments import RANGE, GaussianMoments, add_blocks, gaussian_moments
+from spherometer.pairs._moments import RANGE, GaussianMoments, add_moments, gaussian_moments
 from spherometer.pairs._processes import Group
 from spherometer.pairs._ring import Met, Ring, Totals
-from spherometer.pairs._tiles import LOG2_E, accumulator, full_precision, outside_graphs, walk
+from spherometer.pairs._tiles import LOG2_E, Walk, accumulator, full_precision, outside_graphs
 
 _DTYPES = (torch.float32, torch.float64)
 
@@ -251,12 +251,12 @@ def ring_moments(
             sums = [torch.zeros(len(z), dtype=torch.float64, device=z.device) for z in (here, there)]
             if same:
                 sums[1] = sums[0]
-            blocks = walk(
-                Widened(here, t).left, there, len(here), symmetric=same, skip=(0,) if same else (), tile=tile,
-                exponentiate=not online,
-            )  # fmt: skip
-            shift, squares = add_blocks(blocks, sums[0], sums[1], online=online)
-            return Met(shift, [0.0, squares], sums[0][None], None if same else sums[1][None])
+            skip = (0,) if same else ()
+            walk = Walk(
+                Widened(here, t).left, there, len(here), symmetric=same, skip=skip, tile=tile, online=online
+            )
+            squares = add_moments(walk, sums[0], sums[1])
+            return Met(walk.shift, [0.0, squares], sums[0][None], None if same else sums[1][None])
 
         like = one.z.new_empty(0, dtype=torch.float64)
         totals, load = ring.go_round(one.z, meet, 2, 1, like)

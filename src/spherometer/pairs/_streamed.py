@@ -23,9 +23,9 @@ from torch import Tensor
 from spherometer import _checks, sphere
 from spherometer.errors import InputError
 from spherometer.pairs._gaussian import Widened, exponent_range, refuse_few, widen
-from spherometer.pairs._moments import RANGE, GaussianMoments, add_blocks
+from spherometer.pairs._moments import RANGE, GaussianMoments, add_moments
 from spherometer.pairs._processes import Group, Processes
-from spherometer.pairs._tiles import full_precision, walk
+from spherometer.pairs._tiles import Walk, full_precision
 from spherometer.rows import BUDGET, UNIT, RowSource, units
 
 Progress = Callable[[int, int], None]
@@ -355,17 +355,16 @@ class _Walk:
         rows = torch.zeros(len(left.z), dtype=torch.float64)
         columns = rows if diagonal else torch.zeros(len(right.z), dtype=torch.float64)
         with full_precision(left.z.device):
-            blocks = walk(
+            walk = Walk(
                 left.left,
                 right.z,
                 len(left.z),
                 symmetric=diagonal,
                 skip=(0,) if diagonal else (),
-                tile=None,
-                exponentiate=not self.online,
+                online=self.online,
             )
-            shift, squares = add_blocks(blocks, rows, columns, online=self.online)
-        return _Panel(one, unit, shift, rows, columns, squares)
+            squares = add_moments(walk, rows, columns)
+        return _Panel(one, unit, walk.shift, rows, columns, squares)
 
     def _share(self, batch: range, stripe: range, panels: Iterator[_Panel], earlier: _Sums) -> None:
         """Exchange the column sums of a batch and add them in the order in which one process adds them."""

@@ -17,7 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spherometer.errors import InputError, MissingExtraError, NotOnSphereError, ShapeError, UndefinedError
+from spherometer.errors import (
+    InputError,
+    MissingExtraError,
+    NotOnSphereError,
+    ShapeError,
+    SpherometerError,
+    UndefinedError,
+)
 
 NanPolicy = Literal["refuse", "drop"]
 
@@ -25,7 +32,7 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def refuse(
-    error: type[InputError], function: str, argument: str, must: str, because: str, got: str, fix: str
+    error: type[SpherometerError], function: str, argument: str, must: str, because: str, got: str, fix: str
 ) -> NoReturn:
     """Raise ``error`` in the house grammar, as one line."""
     message = f"{function}: {argument} must {must}, because {because}. Got {got}. {fix}."

@@ -26,3 +26,7 @@ class UndefinedError(InputError):
 
 class MissingExtraError(SpherometerError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+class LostProcessError(SpherometerError, RuntimeError):
+    """Another process of the group died or froze while this one waited for it; the message names it."""

@@ -27,7 +27,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, distributed
 
-from spherometer import _checks
+from spherometer import _checks, pairs
 from spherometer.errors import InputError, ShapeError, UndefinedError
 from spherometer.kernels import Kernel
 
@@ -78,7 +78,7 @@ class Rows:
         """
         if self.world == 1:
             return row_sum / count
-        return _Mean.apply(row_sum, self.world, count)  # type: ignore[no-any-return, no-untyped-call]
+        return _Mean.apply(row_sum, self.world, count, self.function)  # type: ignore[no-any-return, no-untyped-call]
 
     def average(self, values: Tensor, num: int = 1) -> Tensor:
         """The mean of ``values``, ``num`` for each row, over the rows of all ranks, as ``mean`` gives it."""
@@ -151,7 +151,7 @@ def _rows(function: str, views: Tensor, gather: RingGather, min_rows: int, name:
         return Rows(views, 0, num, (num,), function)
     needs = together and torch.is_grad_enabled() and views.requires_grad
     header = [num, views.shape[0], views.shape[2], _DTYPES.index(views.dtype), int(needs)]
-    headers = _exchange(header, views.device)
+    headers = _exchange(function, header, views.device)
     _check_headers(function, name, headers)
     counts = tuple(row[0] for row in headers)
     _checks.enough_rows(function, name, sum(counts), min_rows, f" over {world} ranks")
@@ -172,7 +172,7 @@ def spread_labels(function: str, labels: Tensor, rows: Rows) -> Tensor:
     """
     if rows.world == 1:
         return labels
-    return _collect(labels.detach().long()[None], rows.counts)[0]
+    return _collect(function, labels.detach().long()[None], rows.counts)[0]
 
 
 def spread_metadata(function: str, encoded: Tensor, kernel: Kernel, rows: Rows) -> Tensor:
@@ -187,7 +187,7 @@ def spread_metadata(function: str, encoded: Tensor, kernel: Kernel, rows: Rows) 
     if rows.world == 1:
         return encoded
     digest = hashlib.sha256(repr(kernel.to_dict()).encode()).digest()
-    headers = _exchange([int.from_bytes(digest[:7], "big"), encoded.shape[1]], encoded.device)
+    headers = _exchange(function, [int.from_bytes(digest[:7], "big"), encoded.shape[1]], encoded.device)
     if any(row[0] != headers[0][0] for row in headers):
         _checks.refuse(
             InputError, function, "kernel", "be the same on every rank",
@@ -203,14 +203,14 @@ def spread_metadata(function: str, encoded: Tensor, kernel: Kernel, rows: Rows) 
             f"{', '.join(map(str, widths))} columns", "Pass the same columns on all ranks",
         )  # fmt: skip
     own = encoded if rows.num else encoded.new_zeros(0, widths[0])
-    return _collect(own[None], rows.counts)[0]
+    return _collect(function, own[None], rows.counts)[0]
 
 
 def add_up(numbers: Sequence[int], gather: RingGather, device: torch.device) -> list[int]:
     """Sums of numbers over ranks, the same on every rank; all call it, after ``spread`` or ``count``."""
     if num_ranks(gather) == 1:
         return list(numbers)
-    return [sum(column) for column in zip(*_exchange(list(numbers), device), strict=True)]
+    return [sum(column) for column in zip(*_exchange("loss", list(numbers), device), strict=True)]
 
 
 @contextmanager
@@ -224,14 +224,15 @@ def refusals(gather: RingGather, *arguments: Any) -> Iterator[None]:
     except InputError:
         if num_ranks(gather) > 1:
             devices = [value.device for value in arguments if isinstance(value, Tensor)]
-            _exchange([_REFUSED, 0, 0, 0, 0], devices[0] if devices else torch.device("cpu"))
+            _exchange("loss", [_REFUSED, 0, 0, 0, 0], devices[0] if devices else torch.device("cpu"))
         raise
 
 
-def _exchange(header: list[int], device: torch.device) -> list[list[int]]:
+def _exchange(function: str, header: list[int], device: torch.device) -> list[list[int]]:
     mine = torch.tensor(header, dtype=torch.int64, device=device)
     every = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(every, mine)
+    with pairs.exchanging(function):
+        distributed.all_gather(every, mine)
     return [row.tolist() for row in every]
 
 
@@ -274,7 +275,7 @@ def _check_headers(function: str, name: str, headers: Sequence[Sequence[int]]) -
         )
 
 
-def _collect(own: Tensor, counts: Sequence[int]) -> Tensor:
+def _collect(function: str, own: Tensor, counts: Sequence[int]) -> Tensor:
     """All-gather of shards [V, n, ...] of different lengths, padded to the longest and cut again."""
     longest = max(counts)
     if not longest:
@@ -284,7 +285,8 @@ def _collect(own: Tensor, counts: Sequence[int]) -> Tensor:
         padded = own.new_zeros(len(own), longest, *own.shape[2:])
         padded[:, : own.shape[1]] = own
     shards = [torch.empty_like(padded) for _ in counts]
-    distributed.all_gather(shards, padded)
+    with pairs.exchanging(function):
+        distributed.all_gather(shards, padded)
     return torch.cat([shard[:, :num] for shard, num in zip(shards, counts, strict=True)], dim=1)
 
 
@@ -294,12 +296,13 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, counts: tuple[int, ...], rank: int, function: str) -> Tensor:
         ctx.start, ctx.num, ctx.function = sum(counts[:rank]), counts[rank], function
-        return _collect(own, counts)
+        return _collect(function, own, counts)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         total = grad.detach().clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total)
+        with pairs.exchanging(ctx.function):
+            distributed.all_reduce(total)
         own = total[:, ctx.start : ctx.start + ctx.num]
         return _once(ctx.function, own, grad), None, None, None
 
@@ -308,15 +311,16 @@ class _Mean(torch.autograd.Function):
     """Value: sum over ranks / count. Gradient: W / count of the own sum."""
 
     @staticmethod
-    def forward(ctx: Any, row_sum: Tensor, world: int, count: int) -> Tensor:
+    def forward(ctx: Any, row_sum: Tensor, world: int, count: int, function: str) -> Tensor:
         ctx.factor = world / count
         total = row_sum.detach().clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total)
+        with pairs.exchanging(function):
+            distributed.all_reduce(total)
         return total.div_(count)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return grad * ctx.factor, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return grad * ctx.factor, None, None, None
 
 
 class _LogSum(torch.autograd.Function):
@@ -326,7 +330,8 @@ class _LogSum(torch.autograd.Function):
     def forward(ctx: Any, log_s: Tensor, world: int, function: str) -> Tensor:
         mine = log_s.detach().contiguous()
         every = [torch.empty_like(mine) for _ in range(world)]
-        distributed.all_gather(every, mine)
+        with pairs.exchanging(function):
+            distributed.all_gather(every, mine)
         total = torch.stack(every).logsumexp(dim=0)
         share = torch.exp(mine - total)  # a sum of nothing over nothing: the loss has refused it before
         ctx.save_for_backward(share * world, log_s)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, distributed
 
 from spherometer import _checks
-from spherometer.errors import InputError
+from spherometer.errors import InputError, LostProcessError
+from spherometer.pairs._watch import exchanging
 
 Processes = Literal["auto", False]
 
@@ -54,7 +55,8 @@ class Group:
         if self.world == 1:
             return values
         total = values.to(self._device)
-        distributed.all_reduce(total)
+        with exchanging(self.function):
+            distributed.all_reduce(total)
         return total.to(values.device)
 
     def rows_of(self, values: Sequence[float]) -> Tensor:
@@ -74,14 +76,14 @@ class Group:
         """
         given = values.to(self._device).contiguous()
         taken = given.new_empty(sum(take), *given.shape[1:])
-        work = distributed.all_to_all_single(taken, given, list(take), list(give), async_op=True)
+        with exchanging(self.function):
+            work = distributed.all_to_all_single(taken, given, list(take), list(give), async_op=True)
 
-        def received() -> Tensor:
-            work.wait()
-            del given_until_then[:]
+        def received(kept: Tensor = given) -> Tensor:
+            with exchanging(self.function):
+                work.wait()
             return taken.to(values.device)
 
-        given_until_then = [given]
         return received
 
     @contextmanager
@@ -89,6 +91,8 @@ class Group:
         """Leave this block together: an exception on one process becomes an InputError on the others."""
         try:
             yield
+        except LostProcessError:
+            raise  # nobody could be told
         except Exception:
             if self.world > 1:
                 self.rows_of([1.0])

@@ -334,7 +334,7 @@ def _why(
     target: Target | Least, found: dict[str, float] | None, verdict: str, ceiling: float | None, note: str
 ) -> str:
     if found is None:
-        return "Not measured in this run."
+        return ""
     said = [note] if note else []
     if verdict == "short":
         short = abs(found["median"] / target.asked - 1)

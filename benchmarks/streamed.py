@@ -43,12 +43,13 @@ class FileRows:
     dtype: Dtype = "float32"
 
     def __init__(self, path: Path) -> None:
-        self.name, self._file = path.name, path.open("rb", buffering=0)
+        self.name, self._path = path.name, path
         self.shape = (path.stat().st_size // (4 * DIM), DIM)
 
     def read(self, start: int, stop: int) -> Tensor:
         block = bytearray(4 * DIM * (stop - start))
-        done = os.preadv(self._file.fileno(), [block], 4 * DIM * start)
+        with self._path.open("rb", buffering=0) as file:
+            done = os.preadv(file.fileno(), [block], 4 * DIM * start)
         assert done == len(block)
         return torch.frombuffer(block, dtype=torch.float32).view(-1, DIM)
 

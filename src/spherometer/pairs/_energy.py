@@ -13,15 +13,17 @@ Shapes: N, M rows, D dimensions, K near pairs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spherometer.pairs import _dense, _second
+from spherometer.pairs import _dense
 from spherometer.pairs._distances import left_of, widened
 from spherometer.pairs._gaussian import refuse_few
+from spherometer.pairs._one_pass import Found, one_pass
 from spherometer.pairs._tiles import accumulator, full_precision, outside_graphs, spans, tile_for
 
 # Share of |x|^2 + |y|^2 below which a squared distance of a GEMM is too coarse; grows with power / 2.
@@ -218,50 +220,22 @@ def _sum(
     return walk.total, raw_x, None if y is None else raw_y
 
 
-class _RieszSum(torch.autograd.Function):
-    """The sum with its gradient from the same pass; the backward is one multiplication."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        y: Tensor | None,
-        setting: _Setting,
-        tile: tuple[int, int] | None,
-        function: str,
-    ) -> Tensor:
-        needs = ctx.needs_input_grad
-        total, raw_x, raw_y = _sum(x, y, setting, (needs[0], needs[1]), tile)
-        ctx.save_for_backward(x, y, raw_x, raw_y)
-        ctx.setting, ctx.function = setting, function
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, y, raw_x, raw_y = ctx.saved_tensors
-        needs = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled() and _second.is_small(len(x), len(x if y is None else y)):
-            setting = ctx.setting
-            offset = 0 if y is None else setting.offset
-
-            def definition() -> Tensor:
-                return _dense.riesz_sum(x, x if y is None else y, setting.power, setting.floor, offset)
-
-            with full_precision(x.device):
-                grads = _second.gradients(definition, (x, y), needs, (grad,))
-            return (*grads, None, None, None)
-        found = [None if raw is None else (raw * grad).to(raw.dtype) for raw in (raw_x, raw_y)]
-        grads = _second.refuse_twice(ctx.function, (x, y), found, needs)
-        return (*grads, None, None, None)
-
-
 def _riesz_sum(
     function: str, x: Tensor, y: Tensor | None, setting: _Setting, tile: tuple[int, int] | None
 ) -> Tensor:
     x = x if x.dtype in _NEAR else x.float()
     y = y if y is None or y.dtype in _NEAR else y.float()
+
+    def compute(wanted: Sequence[bool]) -> Found:
+        total, *gradients = _sum(x, y, setting, (wanted[0], wanted[1]), tile)
+        return Found(total, gradients)
+
+    def definition(x: Tensor, y: Tensor | None) -> Tensor:
+        offset = 0 if y is None else setting.offset
+        return _dense.riesz_sum(x, x if y is None else y, setting.power, setting.floor, offset)
+
     with full_precision(x.device):
-        return _RieszSum.apply(x, y, setting, tile, function)  # type: ignore[no-any-return, no-untyped-call]
+        return one_pass(function, compute, definition, x, y, columns=None if y is None else len(y))
 
 
 @outside_graphs

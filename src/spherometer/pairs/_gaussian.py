@@ -11,15 +11,17 @@ Shapes: N, M rows, D dimensions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from spherometer import _checks
 from spherometer.errors import UndefinedError
-from spherometer.pairs import _dense, _second
+from spherometer.pairs import _dense
+from spherometer.pairs._one_pass import Found, one_pass
 from spherometer.pairs._tiles import (
     LOG2_E,
     SINGLE,
@@ -59,6 +61,11 @@ class Widened:
         out[:, -1] = 1
         return out
 
+    def differences(self, products: Tensor) -> Tensor:
+        """sum_j k_ij (x_j - x_i) from the products sum_j k_ij [x_j, 1], [D + 1, N]."""
+        raw = products[:-1].T.contiguous()
+        return raw.addcmul_(self.x, products[-1].unsqueeze(1), value=-1)
+
 
 def widen(x: Tensor, centre: Tensor, t: float, out: Tensor | None = None) -> Widened:
     """Centre the rows and add the two columns, in memory of their own or in ``out``."""
@@ -86,12 +93,6 @@ class Sums:
     factor: Tensor  # 0-dim float64
     slope: Tensor | None  # d log S / d t, 0-dim float64
     mass: Tensor | None = None  # sum of the weights, 0-dim float64
-
-
-def _finish(accumulated: Tensor, one: Widened) -> Tensor:
-    """sum_j k_ij x_j - r_i x_i from the accumulated [D + 1, N]."""
-    raw = accumulated[:-1].T.contiguous()
-    return raw.addcmul_(one.x, accumulated[-1].unsqueeze(1), value=-1)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -131,8 +132,8 @@ def _sums(
     if y is not None and (wanted[1] or wanted[2]):
         bt = accumulator(x, x.shape[1] + 1, len(two.z))
     total, shift, mass = _tiled(one, two, at if y is None else bt, at, y is None, span, tile, weighing)
-    raw_x = None if at is None else _finish(at, one)
-    raw_y = None if bt is None else _finish(bt, two)
+    raw_x = None if at is None else one.differences(at)
+    raw_y = None if bt is None else two.differences(bt)
     del at, bt
     # d log S / d x_i = 2t raw_i / S, twice that when row i is on both sides
     log_total = _with_own(total.log() + shift, len(x) if own else 0)
@@ -208,53 +209,22 @@ def _tiled(
     return total.value(), (walk.shift if math.isfinite(walk.shift) else 0.0), mass.value()
 
 
-class _LogPotential(torch.autograd.Function):
-    """log S with its gradient from the same pass; the backward is one multiplication."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        y: Tensor | None,
-        t: Tensor | float,
-        own: bool,
-        tile: tuple[int, int] | None,
-        function: str,
-    ) -> Tensor:
-        needs = ctx.needs_input_grad
-        sums = _sums(x, y, float(t), own, (needs[0], needs[1], needs[2]), tile)
-        ctx.save_for_backward(x, y, t if isinstance(t, Tensor) else None, *sums.raw, sums.factor, sums.slope)
-        ctx.t, ctx.own, ctx.function = t, own, function
-        return sums.log_total
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, y, t, raw_x, raw_y, factor, slope = ctx.saved_tensors
-        needs = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled() and _second.is_small(len(x), len(x if y is None else y)):
-            given = ctx.t if t is None else t
-
-            def definition() -> Tensor:
-                value = _dense.log_sum_gaussian(x, given, y)
-                return torch.logaddexp(value, value.new_tensor(math.log(len(x)))) if ctx.own else value
-
-            with full_precision(x.device):
-                grads = _second.gradients(definition, (x, y, t), needs, (grad,))
-            return (*grads, None, None, None)
-        scale = grad * factor
-        found = [None if raw is None else (raw * scale).to(x.dtype) for raw in (raw_x, raw_y)]
-        found.append(None if slope is None else (slope * grad).to(t.dtype).to(t.device).reshape(t.shape))
-        grads = _second.refuse_twice(ctx.function, (x, y, t), found, needs)
-        return (*grads, None, None, None)
-
-
 def _log_total(
     function: str, x: Tensor, y: Tensor | None, t: Tensor | float, own: bool, tile: tuple[int, int] | None
 ) -> Tensor:
     x = x if x.dtype in _RANGE else x.float()
     y = y if y is None or y.dtype in _RANGE else y.float()
+
+    def compute(wanted: Sequence[bool]) -> Found:
+        sums = _sums(x, y, float(t), own, (wanted[0], wanted[1], wanted[2]), tile)
+        return Found(sums.log_total, (*sums.raw, sums.slope), sums.factor)
+
+    def definition(x: Tensor, y: Tensor | None, t: Tensor | float) -> Tensor:
+        value = _dense.log_sum_gaussian(x, t, y)
+        return _with_own(value, len(x) if own else 0)
+
     with full_precision(x.device):
-        return _LogPotential.apply(x, y, t, own, tile, function)  # type: ignore[no-any-return, no-untyped-call]
+        return one_pass(function, compute, definition, x, y, t, columns=None if y is None else len(y))
 
 
 @outside_graphs

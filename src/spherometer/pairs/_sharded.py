@@ -135,7 +135,7 @@ def _potential(
     log_mean = log_total - math.log(ring.num * (ring.num if own else ring.num - 1))
     if not either:
         return _Potential(log_mean, None, None)
-    raw = _gaussian._finish(load.values, one)
+    raw = one.differences(load.values)
     # d log S / d x_i = 4t raw_i / S
     factor = 4 * t * math.exp(load.shift - log_total)
     slope = None

@@ -133,6 +133,14 @@ METRICS = [
         "uniformity", sm.uniformity, oracles.uniformity, differentiable=True, low=-8.0 - 1e-6, **_uniformity
     ),
     Metric(
+        "sharded_uniformity",
+        metrics_room.sharded_uniformity,
+        oracles.uniformity,
+        differentiable=True,
+        low=-8.0 - 1e-6,
+        **_uniformity,
+    ),
+    Metric(
         "uniformity_samples",
         sm.uniformity_samples,
         oracles.uniformity_samples,

@@ -186,6 +186,7 @@ _OURS = """@software{spherometer,
 _SOURCES = {
     "alignment": _WANG_ISOLA,
     "alignment_samples": _WANG_ISOLA,
+    "sharded_uniformity": _WANG_ISOLA,
     "uniformity": _WANG_ISOLA,
     "uniformity_samples": _WANG_ISOLA,
     "cross_uniformity": _OURS,

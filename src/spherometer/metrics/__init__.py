@@ -16,6 +16,7 @@ from spherometer.metrics._local_density import graph_modularity as graph_modular
 from spherometer.metrics._local_density import relative_local_density as relative_local_density
 from spherometer.metrics._neighbors import neighbor_purity as neighbor_purity
 from spherometer.metrics._neighbors import tolerance as tolerance
+from spherometer.metrics._sharded import sharded_uniformity as sharded_uniformity
 from spherometer.metrics._spectrum import effective_rank as effective_rank
 from spherometer.metrics._spectrum import participation_ratio as participation_ratio
 from spherometer.metrics._spectrum import rankme as rankme
@@ -54,6 +55,7 @@ __all__ = [
     "participation_ratio",
     "rankme",
     "relative_local_density",
+    "sharded_uniformity",
     "tolerance",
     "uniformity",
     "uniformity_samples",

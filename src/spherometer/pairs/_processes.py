@@ -132,3 +132,11 @@ class Group:
                 f"something else on process {', '.join(map(str, apart.nonzero()[:, 0].tolist()))} than on 0",
                 "Open the same files on all, or pass processes=False",
             )  # fmt: skip
+
+
+@contextmanager
+def failing_together(function: str) -> Iterator[int]:
+    """``Group.failing_together`` of the default group; yields the number of its processes."""
+    group = Group(function, "auto")
+    with group.failing_together():
+        yield group.world

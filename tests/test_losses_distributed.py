@@ -262,8 +262,8 @@ def test_what_does_not_fit_is_refused_on_every_rank(ranks, world):
             "x must", "z1 must"
         ),
         "ring t": "InputError: uniform_loss: t must be the same on every process, because its rows meet "
-        f"those of all others. Got {'2, ' * (world - 1)}3 on processes 0 to {world - 1}. Pass parts of one set and "
-        "one t.",
+        f"those of all others. Got {'2, ' * (world - 1)}3 on processes 0 to {world - 1}. Pass parts "
+        "of one set and one t.",
         "ring one side": elsewhere.format("uniform_loss: x"),
         "twice ring": "UndefinedError: uniform_loss: x must be in one process to be differentiated twice, "
         f"because second derivatives are not taken across processes. Got {world} processes. Differentiate "

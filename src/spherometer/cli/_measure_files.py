@@ -158,10 +158,13 @@ def processes() -> Iterator[bool]:
         return
     import torch.distributed as dist
 
+    from spherometer import pairs
+
     if dist.is_initialized():
         yield dist.get_rank() == 0
         return
     dist.init_process_group("gloo")
+    pairs.start_watch()  # before the files are opened: a process that dies then is named too
     try:
         yield dist.get_rank() == 0
     finally:

@@ -24,8 +24,8 @@ def sharded_uniformity(
 ) -> Any:
     r"""``uniformity`` of the rows of all processes together, none of which has to hold them all.
 
-    U = log mean_{i < j} exp(-t \|z_i - z_j\|^2), i and j over the rows of all processes. Metrics never talk to
-    other processes on their own; this one does, so **every** process of the default group must call it.
+    U = log mean_{i < j} exp(-t \|z_i - z_j\|^2), i and j over the rows of all processes. Other metrics never
+    talk to other processes; this one does, so **every** process of the default group must call it.
 
     Args:
         z: [n, D] the rows of this process; n may differ, and be 0. No row may lie on two processes.
@@ -45,8 +45,8 @@ def sharded_uniformity(
         UndefinedError: fewer than two rows over all processes.
         LostProcessError: a process has died, or gives no sign of life.
 
-    Cost: N^2 / (2 W) pairs of rows on every process, whatever the shards; N D / W memory. Differentiable once:
-    the mean over processes of the gradients of parameters is the gradient of one process that holds all.
+    Cost: N^2 / (2 W) pairs of rows on every process, whatever the shards; N D / W memory. Differentiable
+    once: the mean over processes of the gradients of parameters is that of one process that holds all.
 
     Source: Wang & Isola 2020, section 4.1.2; the exchange around half of a ring is ours.
 

@@ -236,7 +236,7 @@ def test_intervals_need_enough_rows():
     assert sm.measure(normal(39, 2))["rankme"].interval is None
     assert sm.measure(normal(40, 2))["rankme"].interval is not None
     assert sm.measure(normal(40, 700))["rankme"].interval is not None  # 40 directions
-    assert sm.measure(normal(600, 513))["rankme"].interval is None
+    assert sm.measure(normal(800, 769))["rankme"].interval is None
 
 
 def test_jackknife_is_the_value_without_each_group():

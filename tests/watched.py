@@ -79,7 +79,14 @@ def judged(message: str, path: str) -> tuple[str, str]:
 
 def serve() -> None:
     """Answer each line {"how", "path"} of the standard input."""
+    import pyarrow.parquet  # noqa: F401  (what files need is imported before a file is waited for)
+    import torch  # noqa: F401
+
+    from spherometer import cli, stores  # noqa: F401
+
     answer, sys.stdout = sys.stdout, sys.stderr
+    answer.write("ready\n")
+    answer.flush()
     for line in sys.stdin:
         asked = json.loads(line)
         read = through_command if asked["how"] == "command" else through_open
@@ -115,7 +122,7 @@ class Watcher:
         else:
             worker.kill()
             outcome, words = (CRASH, f"ended with {worker.wait()}") if ready else (HANG, f"over {LIMIT} s")
-            self._worker = None
+            self.close()
         if outcome == READ and must_refuse:
             outcome, words = WRONG, f"read as {words}"
         self.counts[outcome] += 1
@@ -132,6 +139,8 @@ class Watcher:
                 text=True,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
             )
+            assert self._worker.stdout
+            assert self._worker.stdout.readline() == "ready\n"
         return self._worker
 
     @property

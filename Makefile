@@ -18,8 +18,8 @@ demo: $(VENV)/installed-train  ## train a grid of encoders on digits and write t
 	$(BIN)/spherometer study digits --out runs/digits
 	@echo "Report: runs/digits/report.html"
 
-test: $(VENV)/installed-dev  ## the whole suite
-	$(BIN)/python -m pytest -q
+test: $(VENV)/installed-dev  ## the whole suite, in two processes
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: $(VENV)/installed-dev  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -18,6 +18,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker: they share the cores
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -103,7 +103,8 @@ def main() -> None:
             if name != "floor"
         }
         seconds = {name: Median.of(series) for name, series in times.items()}
-        numbers[f"{num}"] = {f"share {name}": share for name, share in shares.items()} | seconds
+        numbers[f"{num}"] = {f"share {name}": share for name, share in shares.items()}
+        numbers[f"{num}"] |= {f"seconds {name}": each for name, each in seconds.items()}
         rows += [[f"{num}", name, shown(shares[name]), f"{seconds[name]:.1f}"] for name in shares]
         verdicts += [(f"N = {num}, {name}: share of the floor", shares[name], FLOOR) for name in shares]
         print("\n".join(map(" ".join, rows)), flush=True)

@@ -49,7 +49,7 @@ PLAN = (
     ),
     Script("conditional", ("--no-memory", "--seconds", "4"), 35, 20),
     Script("local_density", ("--no-memory", "--seconds", "3", "--num", "4000"), 20, 15),
-    Script("small", ("--seconds", "2"), 40, 20),
+    Script("small", ("--quick", "--seconds", "0.5"), 45, 25),
     Script("scaling", (), 75, 15),
     Script("memory", (), 65, 25),
     Script("processes", (), 12, 8),

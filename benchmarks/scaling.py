@@ -26,6 +26,7 @@ SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 FROM = 2048  # rows from which overheads are small
 MOST = {"uniformity, forward": 12.0, "uniformity, forward + backward": 30.0}  # seconds of the last point
 OTHERWISE = 4.0
+ENOUGH = 1.0  # seconds of the rounds of a point
 
 
 def labels(x: Tensor) -> Tensor:
@@ -61,16 +62,16 @@ def curves() -> dict[str, tuple[object, bool]]:
     }
 
 
-def timed(work: Work, most: float) -> Median:
-    """CPU seconds of a call: medians of up to nine rounds, of calls that together last long enough."""
+def timed(work: Work) -> Median:
+    """CPU seconds of a call: medians of up to nine rounds; a call that takes long enough is enough."""
     start = time.process_time()
     work()
     first = time.process_time() - start
-    if first > most / 4:
+    if first > ENOUGH:
         return Median.of([first])
     repeats = max(1, int(0.02 / max(first, 1e-6)))
     found = []
-    for _ in range(max(2, min(9, int(most / (4 * first * repeats))))):
+    for _ in range(max(2, min(9, int(ENOUGH / (first * repeats))))):
         start = time.process_time()
         for _ in range(repeats):
             work()
@@ -100,7 +101,7 @@ def main() -> None:
             if points and next(reversed(points.values())) * (num / next(reversed(points))) ** 2 > most:
                 break
             x = unit_rows(num, DIM)
-            points[num] = timed((both if gradient else forward)(function, x), most)  # type: ignore[arg-type]
+            points[num] = timed((both if gradient else forward)(function, x))  # type: ignore[arg-type]
         slope = exponent(points)
         seconds = {str(num): plain(each) for num, each in points.items()}
         numbers[name] = {"exponent": slope, "seconds": seconds}

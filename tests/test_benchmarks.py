@@ -85,7 +85,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in THERE:
         out = tmp_path_factory.mktemp(name)
         run(name, (*CASES[name], "--out", str(out)))
-        (found[name],) = out.glob("*.json")
+        results = list(out.glob("*.json"))
+        assert len(results) == 1 or name == "gpu", name  # which may have nothing to measure
+        if results:
+            found[name] = results[0]
     return found
 
 
@@ -93,6 +96,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_each_script_writes_a_dated_result_with_machine_and_spread(
     name: str, written: dict[str, Path]
 ) -> None:
+    if name == "gpu" and name not in written:
+        return
     record = json.loads(written[name].read_text())
     assert record["schema"] == "spherometer.benchmark/1"
     assert re.fullmatch(rf"{name}_\d{{4}}-\d\d-\d\d", written[name].stem)
@@ -251,7 +256,7 @@ def test_the_page_opens_and_holds_its_figures(page: Path, tmp_path: Path) -> Non
         short = by_words["uniformity, forward + backward, N = 16384:"]
         assert "9.60 9.47 to 9.72 20 10.43 SHORT 52 % short." in short
         tables = tab.evaluate("document.querySelectorAll('#all details').length")
-        assert tables == len(THERE)
+        assert tables == len(json.loads(page.with_suffix(".json").read_text())["scripts"])
         assert "A run of <tests>." in tab.evaluate("document.querySelector('#made').innerText")
         tab.call(
             "Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=2, mobile=True

@@ -125,7 +125,7 @@ def main() -> None:
     numbers: dict[str, dict[str, float]] = {}
     duels, large, verdicts = [], [], []
     for num in options.num or (1000, 4000):
-        for kind in SPREADS:
+        for kind in ("mixture", "collapsed") if options.seconds else SPREADS:
             for count, temperatures in TEMPERATURES.items():
                 x, y = rows(num, kind), labels(num)
                 for name, each in CONTENDERS.items():

@@ -126,7 +126,7 @@ def test_the_plan_knows_every_script_and_fits_into_ten_minutes() -> None:
     scripts = {path.stem for path in FOLDER.glob("[!_]*.py")} - {"run"}
     assert scripts <= set(plan)
     assert set(plan) == set(CASES)
-    assert sum(script.seconds for script in plan.values()) < 580
+    assert sum(script.seconds for script in plan.values()) < 590
     assert sum(script.quick for script in plan.values()) < 300
 
 

@@ -167,5 +167,8 @@ def processes() -> Iterator[bool]:
     pairs.start_watch()  # before the files are opened: a process that dies then is named too
     try:
         yield dist.get_rank() == 0
+    except SystemExit:
+        pairs.told_to_end("measure")
+        raise
     finally:
         dist.destroy_process_group()

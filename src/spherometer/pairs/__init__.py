@@ -42,3 +42,4 @@ from spherometer.pairs._streamed import streamed_moments as streamed_moments
 from spherometer.pairs._tiles import outside_graphs as outside_graphs
 from spherometer.pairs._watch import exchanging as exchanging
 from spherometer.pairs._watch import start_watch as start_watch
+from spherometer.pairs._watch import told_to_end as told_to_end

@@ -41,6 +41,21 @@ def start_watch() -> None:
     _watch_of_group()
 
 
+def told_to_end(function: str) -> None:
+    """Before this process ends because it was told to: torchrun tells all when one has died.
+
+    Raises:
+        LostProcessError: so it is.
+    """
+    watch = _latest
+    if watch is None or watch.stopped.is_set():
+        return
+    if watch.looks():
+        _refuse(function, watch)
+    with suppress(RuntimeError):
+        watch.store.set(f"who/{watch.rank}", "")  # nobody to blame
+
+
 @contextmanager
 def exchanging(function: str) -> Iterator[None]:
     """Around exchanges of the default group: a lost process becomes one error that names it.
@@ -206,20 +221,24 @@ class _Watch:
         """Whether a process of this machine is no more; False where that cannot be said."""
         return _is_no_more(self._get(f"who/{rank}").decode())
 
+    def looks(self) -> bool:
+        """Whether it is known who was lost, or can be seen on this machine."""
+        try:
+            ended = [rank for rank in range(self.world) if rank != self.rank and self._has_ended(rank)]
+            # those who left because they knew have told it before
+            if self.lost is None and (found := self._get("lost")) != b"":
+                self.lost = found.decode()
+            elif self.lost is None and ended:
+                self._announce(ended[0], _ENDED)
+        except RuntimeError:
+            self._store_is_gone()
+        return self.lost is not None
+
     def finds(self) -> bool:
         """Wait until it is known who was lost; False if it does not come out."""
         until = time.monotonic() + LIMIT + 4 * _PERIOD
-        try:
-            while self.lost is None and time.monotonic() < until:
-                ended = [rank for rank in range(self.world) if rank != self.rank and self._has_ended(rank)]
-                # those who left because they knew have told it before
-                if (found := self._get("lost")) != b"":
-                    self.lost = found.decode()
-                elif ended:
-                    self._announce(ended[0], _ENDED)
-                time.sleep(0.05)
-        except RuntimeError:
-            self._store_is_gone()
+        while not self.looks() and time.monotonic() < until:
+            time.sleep(0.05)
         return self.lost is not None
 
     def leaves(self) -> None:

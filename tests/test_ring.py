@@ -235,7 +235,7 @@ def check_lost(folder, fault, victim, world, place, limit):
     [
         ("kill", 2, 3, "ring"),
         ("stop", 1, 3, "ring"),
-        ("raise", 0, 2, "gather"),
+        pytest.param("raise", 0, 2, "gather", marks=NIGHTLY),
         *(
             pytest.param(fault, victim, 3, place, marks=NIGHTLY)
             for victim, fault in enumerate(("kill", "stop", "exit"))
@@ -252,3 +252,31 @@ def test_a_lost_process_is_named_by_all_others(tmp_path, fault, victim, world, p
 def test_a_frozen_process_is_named_in_time(tmp_path, place):
     """With the seconds that the package waits."""
     check_lost(tmp_path, "stop", 2, 4, place, pairs._watch.LIMIT)
+
+
+@pytest.mark.nightly
+def test_the_command_under_torchrun(tmp_path):
+    """Two processes share the pairs of one file: the result of one process."""
+    np.save(tmp_path / "x.npy", worker.points(21_000, torch.float32).numpy())
+    found = []
+    for name, start in (
+        ("one", ["-m"]),
+        ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]),
+    ):
+        out = tmp_path / f"{name}.json"
+        command = [
+            sys.executable,
+            *start,
+            "spherometer",
+            "measure",
+            tmp_path / "x.npy",
+            "--exact",
+            "--out",
+            out,
+        ]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(out.read_text())["metrics"])
+    for name in found[0]:
+        assert found[1][name]["value"] == pytest.approx(found[0][name]["value"], rel=1e-12)
+        assert found[1][name]["interval"] == pytest.approx(found[0][name]["interval"], rel=1e-9, abs=1e-10)

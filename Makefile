@@ -30,17 +30,8 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed-dev  ## ratios against pdist, cdist and full matrices; dated results
-	$(BIN)/python benchmarks/uniformity.py --out benchmarks/results
-	$(BIN)/python benchmarks/info_nce.py --out benchmarks/results
-	$(BIN)/python benchmarks/losses_more.py --out benchmarks/results
-	$(BIN)/python benchmarks/conditional.py --out benchmarks/results
-	$(BIN)/python benchmarks/local_density.py --out benchmarks/results
-	$(BIN)/python benchmarks/neighbors.py --out benchmarks/results
-	$(BIN)/python benchmarks/dense.py --out benchmarks/results
-	$(BIN)/python benchmarks/streamed.py --out benchmarks/results
-	$(BIN)/python benchmarks/large_files.py --out benchmarks/results
-	$(BIN)/python benchmarks/monitor.py --out benchmarks/results
+bench: $(VENV)/installed-dev  ## ratios, growth, memory, threads, processes, files: dated results and a page
+	$(BIN)/python benchmarks/run.py --out benchmarks/results
 
 safety: $(VENV)/installed-dev  ## figures of malformed and malicious files, and of false alarms of compare
 	$(BIN)/python reproductions/safety.py

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from spherometer.metrics import participation_ratio as participation_ratio
     from spherometer.metrics import rankme as rankme
     from spherometer.metrics import relative_local_density as relative_local_density
+    from spherometer.metrics import sharded_uniformity as sharded_uniformity
     from spherometer.metrics import tolerance as tolerance
     from spherometer.metrics import uniformity as uniformity
     from spherometer.metrics import uniformity_samples as uniformity_samples
@@ -89,6 +90,7 @@ _METRICS = (
     "participation_ratio",
     "rankme",
     "relative_local_density",
+    "sharded_uniformity",
     "tolerance",
     "uniformity",
     "uniformity_samples",

@@ -41,34 +41,43 @@ def _norms(x: Tensor) -> tuple[Tensor, Tensor]:
     return scaled, torch.where(norm == 0, torch.ones_like(norm), norm)
 
 
-def _unit(x: Tensor) -> Tensor:
+def _ordinary(x: Tensor) -> tuple[Tensor, float] | None:
+    """Norms [..., 1] and the least, where none overflows or underflows; None: that is not known."""
+    if x.device.type != "cpu" or not x.numel():  # a look at the norms costs nothing on a CPU
+        return None
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    if x.device.type == "cpu" and norm.numel():  # a look at the norms costs nothing here
-        low, high = torch.aminmax(norm)
-        if float(low) > _LOW and float(high) < _HIGH:
-            unit: Tensor = x / norm
-            return unit
-    scaled, norm = _norms(x)
-    unit = scaled / norm
-    return unit
+    low, high = torch.aminmax(norm)
+    least = float(low)
+    return (norm, least) if least > _LOW and float(high) < _HIGH else None
 
 
 class _Normalize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        z = _unit(x)
-        ctx.save_for_backward(x, z)
+    def forward(ctx: Any, x: Tensor, eps: float, known: tuple[Tensor, float] | None) -> Tensor:
+        scaled, norm = _norms(x) if known is None else (x, known[0])
+        z: Tensor = scaled / norm
+        ctx.save_for_backward(x, z, None if known is None or known[1] < eps else norm)
         ctx.eps = eps
         return z
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        x, z = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        x, z, norm = ctx.saved_tensors
+        if norm is not None and not torch.is_grad_enabled():  # no row of zeros, none below eps
+            radial = (grad * z).sum(dim=-1, keepdim=True)  # no product of matrices: autocast would round it
+            return torch.addcmul(grad, z, radial, value=-1).div_(norm), None, None
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=ctx.eps)
         tangential = grad - z * (grad * z).sum(dim=-1, keepdim=True)
         # 1, or 0 for a row of zeros; a comparison of all entries would cost more than the rest together
         alive = torch.linalg.vector_norm(z.detach(), dim=-1, keepdim=True).round_()
-        return tangential * (alive / norm).masked_fill(alive == 0, 0), None
+        return tangential * (alive / norm).masked_fill(alive == 0, 0), None, None
+
+
+def _normalized(x: Tensor, eps: float, known: tuple[Tensor, float] | None) -> Tensor:
+    if x.requires_grad and torch.is_grad_enabled():
+        return _Normalize.apply(x, eps, known)  # type: ignore[no-any-return, no-untyped-call]
+    scaled, norm = _norms(x) if known is None else (x, known[0])
+    return scaled / norm
 
 
 def normalize(x: Tensor, *, eps: float = _EPS) -> Tensor:
@@ -87,14 +96,16 @@ def normalize(x: Tensor, *, eps: float = _EPS) -> Tensor:
 
     Cost: O(N D). Differentiable twice.
     """
-    return _Normalize.apply(x, eps)  # type: ignore[no-any-return, no-untyped-call]
+    return _normalized(x, eps, _ordinary(x.detach()))
 
 
 def unit_rows(function: str, name: str, checked: Features, *, scale: bool) -> Tensor:
     """Rows of a checked argument on the sphere: scaled, or (``scale=False``) verified to be there already."""
     if scale:
-        _checks.refuse_zero_rows(function, name, checked.rows)
-        return normalize(checked.rows)
+        known = _ordinary(checked.rows.detach())
+        if known is None:
+            _checks.refuse_zero_rows(function, name, checked.rows)
+        return _normalized(checked.rows, _EPS, known)
     _checks.refuse_off_sphere(function, name, checked.rows, checked.dtype)
     return checked.rows
 

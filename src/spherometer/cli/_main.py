@@ -21,7 +21,7 @@ from spherometer.cli._report import report
 from spherometer.cli._select import select
 from spherometer.cli._study import study
 from spherometer.cli._train import train
-from spherometer.errors import SpherometerError
+from spherometer.errors import LostProcessError, SpherometerError
 
 DONE, CHECK_FAILED, BAD_INPUT, INTERNAL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
@@ -115,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code == INTERRUPTED:  # typer turned the interrupt into this code, without a word
             _complain("interrupted")
         return code
+    except LostProcessError as error:  # no fault of the input
+        _complain(str(error))
+        return INTERNAL
     except SpherometerError as error:
         _complain(str(error))
         return BAD_INPUT

@@ -25,8 +25,10 @@ from spherometer.losses._queue import MemoryQueue, check_queue, check_sides, row
 
 def _cosines(x: Tensor, y: Tensor) -> Tensor:
     """x_i . y_i of unit (or zero) rows, by differences, as float64 [N]."""
-    lengths = [torch.linalg.vector_norm(z.detach(), dim=1).round_() for z in (x, y)]  # 1, or 0 for zeros
-    cosine: Tensor = (lengths[0] + lengths[1] - (x - y).square().sum(dim=1).double()) / 2
+    # 1, or 0 for zeros
+    lengths = torch.linalg.vector_norm(x.detach(), dim=1).round_()
+    lengths += torch.linalg.vector_norm(y.detach(), dim=1).round_()
+    cosine: Tensor = (lengths - (x - y).square().sum(dim=1).double()) / 2
     return cosine
 
 
@@ -51,6 +53,9 @@ def _terms(loss: Tensor, positive: Tensor, num_candidates: int) -> dict[str, Ten
     }
 
 
+_Parts = tuple[Tensor, Tensor, int]  # what _terms takes
+
+
 @dataclass(frozen=True)
 class _Settings:
     temperature: float | Tensor
@@ -73,9 +78,7 @@ def _entered(
     return views, scale
 
 
-def _info_nce(
-    function: str, z1: Tensor, z2: Tensor | None, settings: _Settings
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _info_nce(function: str, z1: Tensor, z2: Tensor | None, settings: _Settings) -> tuple[Tensor, _Parts]:
     views, scale = _entered(function, z1, z2, settings)
     if settings.queue is not None:
         return _info_nce_with(settings.queue, function, views, scale, settings.gather)
@@ -87,22 +90,22 @@ def _info_nce(
         for v, w in itertools.combinations(range(len(views)), 2):
             positive = _cosines(own[v], own[w]) * scale
             if rows.world == 1:
-                both = pairs.masked_logsumexp(every[v], every[w], scale, skip=(0,))
+                both = pairs.masked_logsumexp(every[v], every[w], scale, skip=(0,), longest=1.0)
             else:  # the own rows of each side against all of the other
-                there, _ = pairs.masked_logsumexp(own[v], every[w], scale, skip=(rows.start,))
-                back, _ = pairs.masked_logsumexp(own[w], every[v], scale, skip=(rows.start,))
+                there, _ = pairs.masked_logsumexp(own[v], every[w], scale, skip=(rows.start,), longest=1.0)
+                back, _ = pairs.masked_logsumexp(own[w], every[v], scale, skip=(rows.start,), longest=1.0)
                 both = there, back
             likelihoods.append(_log_likelihoods(torch.stack(both), positive))
             positives.append(positive.detach())
         num = len(positives)
         loss = -rows.average(likelihoods[0] if num == 1 else torch.stack(likelihoods), 2 * num)
         positive = rows.average(positives[0] if num == 1 else torch.stack(positives), num)
-    return _views.result(loss, views[0]), _terms(loss, positive, rows.total)
+    return _views.result(loss, views[0]), (loss.detach(), positive, rows.total)
 
 
 def _info_nce_with(
     queue: MemoryQueue, function: str, views: Sequence[Tensor], scale: float | Tensor, gather: _ranks.Gather
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, _Parts]:
     """Queries against their own key and the rows of the queue, one direction."""
     with _views.full_precision(views[0]):
         z = _views.on_sphere(views)
@@ -110,15 +113,13 @@ def _info_nce_with(
         others = rows_of(queue, z)
         queries, keys = z.unbind()
         positive = _cosines(queries, keys) * scale
-        rest, _ = pairs.masked_logsumexp(queries, others, scale)
+        rest, _ = pairs.masked_logsumexp(queries, others, scale, longest=1.0)
         loss = -rows.average(_log_likelihoods(rest, positive))
         positive = rows.average(positive.detach())
-    return _views.result(loss, views[0]), _terms(loss, positive, 1 + len(others))
+    return _views.result(loss, views[0]), (loss.detach(), positive, 1 + len(others))
 
 
-def _nt_xent(
-    function: str, z1: Tensor, z2: Tensor | None, settings: _Settings
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _nt_xent(function: str, z1: Tensor, z2: Tensor | None, settings: _Settings) -> tuple[Tensor, _Parts]:
     views, scale = _entered(function, z1, z2, settings)
     num_views = len(views)
     with _views.full_precision(views[0]):
@@ -134,8 +135,7 @@ def _nt_xent(
         num = num_views * (num_views - 1)  # rows and positives of a sample
         loss = -rows.average(_log_likelihoods(rest, positives), num)
         positive = rows.average(positives.detach(), 1 if num_views == 2 else num)
-    terms = _terms(loss, positive, num_views * rows.total - 1)
-    return _views.result(loss, views[0]), terms
+    return _views.result(loss, views[0]), (loss.detach(), positive, num_views * rows.total - 1)
 
 
 def _negatives(rows: _ranks.Rows, num_views: int, scale: float | Tensor) -> Tensor:
@@ -144,11 +144,11 @@ def _negatives(rows: _ranks.Rows, num_views: int, scale: float | Tensor) -> Tens
     num = rows.total
     if rows.world == 1:
         offsets = range(-(num_views - 1) * num, num_views * num, num)  # a row itself and its positives
-        sums, _ = pairs.masked_logsumexp(every, None, scale, skip=tuple(offsets))
+        sums, _ = pairs.masked_logsumexp(every, None, scale, skip=tuple(offsets), longest=1.0)
         return sums.view(num_views, num)
     skip = range(rows.start, num_views * num, num)
     return torch.stack(
-        [pairs.masked_logsumexp(own, every, scale, tuple(skip))[0] for own in rows.own.unbind()]
+        [pairs.masked_logsumexp(own, every, scale, tuple(skip), longest=1.0)[0] for own in rows.own.unbind()]
     )
 
 
@@ -260,7 +260,12 @@ class _Contrastive(nn.Module):
         _ranks.check_gather(type(self).__name__, gather)
         self.temperature = temperature
         self.gather = gather
-        self.terms: dict[str, Tensor] = {}
+        self._parts: _Parts | None = None
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        """The detached parts of the last call."""
+        return {} if self._parts is None else _terms(*self._parts)
 
     def extra_repr(self) -> str:
         """The settings."""
@@ -315,7 +320,7 @@ class InfoNCELoss(_Contrastive):
     def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
         """The loss of two views [N, D], or of one [N, V, D] tensor."""
         settings = _Settings(self.temperature, self.gather, self.queue)
-        loss, self.terms = _info_nce("InfoNCELoss", z1, z2, settings)
+        loss, self._parts = _info_nce("InfoNCELoss", z1, z2, settings)
         return loss
 
 
@@ -345,5 +350,5 @@ class NTXentLoss(_Contrastive):
     def forward(self, z1: Tensor, z2: Tensor | None = None) -> Tensor:
         """The loss of two views [N, D], or of one [N, V, D] tensor."""
         settings = _Settings(self.temperature, self.gather)
-        loss, self.terms = _nt_xent("NTXentLoss", z1, z2, settings)
+        loss, self._parts = _nt_xent("NTXentLoss", z1, z2, settings)
         return loss

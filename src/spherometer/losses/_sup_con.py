@@ -97,10 +97,10 @@ def _candidates(rows: Rows, scale: float | Tensor) -> Tensor:
     num_views, num, _ = rows.every.shape
     every = rows.every.flatten(0, 1)
     if rows.world == 1:
-        return pairs.masked_logsumexp(every, None, scale, skip=(0,))[0].view(num_views, num)
+        return pairs.masked_logsumexp(every, None, scale, skip=(0,), longest=1.0)[0].view(num_views, num)
     starts = [v * num + rows.start for v in range(num_views)]
     sums = [
-        pairs.masked_logsumexp(own, every, scale, skip=(start,))[0]
+        pairs.masked_logsumexp(own, every, scale, skip=(start,), longest=1.0)[0]
         for own, start in zip(rows.own.unbind(), starts, strict=True)
     ]
     return torch.stack(sums)

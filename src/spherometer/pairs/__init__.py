@@ -40,6 +40,7 @@ from spherometer.pairs._sharded import ring_moments as ring_moments
 from spherometer.pairs._streamed import streamed_cross as streamed_cross
 from spherometer.pairs._streamed import streamed_moments as streamed_moments
 from spherometer.pairs._tiles import outside_graphs as outside_graphs
+from spherometer.pairs._triton import gpu_kernel as gpu_kernel
 from spherometer.pairs._watch import exchanging as exchanging
 from spherometer.pairs._watch import start_watch as start_watch
 from spherometer.pairs._watch import told_to_end as told_to_end

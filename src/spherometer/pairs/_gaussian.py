@@ -13,14 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
 from spherometer import _checks
 from spherometer.errors import UndefinedError
-from spherometer.pairs import _dense
+from spherometer.pairs import _dense, _triton
 from spherometer.pairs._one_pass import Found, one_pass
 from spherometer.pairs._tiles import (
     LOG2_E,
@@ -84,8 +84,7 @@ def exponent_range(one: Widened, two: Widened | None = None) -> float:
     return (low + high) ** 2 / LOG2_E
 
 
-@dataclass(frozen=True)
-class Sums:
+class Sums(NamedTuple):
     """Log of S = sum of k_ij over ordered pairs, and d log S / d x in the form ``factor * raw``."""
 
     log_total: Tensor  # 0-dim float64
@@ -115,10 +114,18 @@ def _sums(
 
     ``weighing`` multiplies every pair by a weight of its own.
     """
-    if y is None and tile is None and len(x) <= SINGLE and weighing is None:
-        whole = _whole(x, t, own, wanted)
+    if tile is None and weighing is None and len(x) * (len(x) if y is None else len(y)) <= SINGLE * SINGLE:
+        whole = _whole(x, t, own, wanted) if y is None else _whole_across(x, y, t, wanted)
         if whole is not None:
             return whole
+    if tile is None and weighing is None:
+        found = _triton.gaussian_pass(x, y, t, wanted)  # None where there is no GPU
+        if found is not None:
+            log_total = _with_own(found.total.log(), len(x) if own else 0)
+            factor = (-log_total).exp() * ((4 if y is None else 2) * t)
+            slope = found.moment * factor / (2 * t) if wanted[2] and found.moment is not None else None
+            pulls = tuple(pull if want else None for pull, want in zip(found.pulls, wanted[:2], strict=True))
+            return Sums(log_total, (pulls[0], pulls[1]), factor, slope)
     centre = x.mean(dim=0) if y is None else (x.mean(dim=0) + y.mean(dim=0)) / 2
     one = widen(x, centre, t)
     two = one if y is None else widen(y, centre, t)
@@ -156,18 +163,45 @@ def _with_own(log_total: Tensor, num: int) -> Tensor:
 def _whole(x: Tensor, t: float, own: bool, wanted: tuple[bool, bool, bool]) -> Sums | None:
     """A small set as one tile without bookkeeping; None where the range of exponents needs more care."""
     rows = x - x.mean(dim=0)
-    k = torch.mm(rows * (2 * t * LOG2_E), rows.T)
-    half = k.diagonal() * 0.5
-    if 4 * float(half.amax()) > _RANGE[x.dtype] * LOG2_E:
+    left = rows * (2 * t * LOG2_E)
+    half = torch.linalg.vecdot(left, rows).mul_(-0.5)
+    if not -4 * float(half.amin()) <= _RANGE[x.dtype] * LOG2_E:
         return None
-    k.sub_(half).sub_(half.unsqueeze(1)).exp2_().fill_diagonal_(0)
+    k = torch.addmm(half, left, rows.T).add_(half.unsqueeze(1)).exp2_().fill_diagonal_(0)
     log_total = _with_own(k.sum().double().log(), len(x) if own else 0)
+    if not any(wanted):
+        return Sums(log_total, (None, None), log_total, None)
     factor = (-log_total).exp() * (4 * t)
-    raw = slope = None
-    if wanted[0] or wanted[2]:
-        raw = torch.addcmul(torch.mm(k, rows), k.sum(dim=1, keepdim=True), rows, value=-1)
-        slope = dot(rows, raw) * factor / (2 * t) if wanted[2] else None
+    raw = torch.addcmul(torch.mm(k, rows), k.sum(dim=1, keepdim=True), rows, value=-1)
+    slope = dot(rows, raw) * factor / (2 * t) if wanted[2] else None
     return Sums(log_total, (raw if wanted[0] else None, None), factor, slope)
+
+
+def _whole_across(x: Tensor, y: Tensor, t: float, wanted: tuple[bool, bool, bool]) -> Sums | None:
+    """Two small sets as one tile; None where the range of exponents needs more care."""
+    centre = (x.mean(dim=0) + y.mean(dim=0)) / 2
+    one, two = x - centre, y - centre
+    left = one * (2 * t * LOG2_E)
+    half_one = torch.linalg.vecdot(left, one).mul_(-0.5)
+    half_two = torch.linalg.vecdot(two, two).mul_(-t * LOG2_E)
+    low, high = -float(half_one.amin()), -float(half_two.amin())
+    if not (math.sqrt(low) + math.sqrt(high)) ** 2 <= _RANGE[x.dtype] * LOG2_E:
+        return None
+    k = torch.addmm(half_two, left, two.T).add_(half_one.unsqueeze(1)).exp2_()
+    log_total = k.sum().double().log()
+    if not any(wanted):
+        return Sums(log_total, (None, None), log_total, None)
+    factor = (-log_total).exp() * (2 * t)
+    raw_x = raw_y = slope = None
+    if wanted[0] or wanted[2]:
+        raw_x = torch.addcmul(torch.mm(k, two), k.sum(dim=1, keepdim=True), one, value=-1)
+    if wanted[1] or wanted[2]:
+        raw_y = torch.addcmul(torch.mm(k.T, one), k.sum(dim=0).unsqueeze(1), two, value=-1)
+    if wanted[2]:
+        assert raw_x is not None
+        assert raw_y is not None
+        slope = (dot(one, raw_x) + dot(two, raw_y)) * factor / (2 * t)
+    return Sums(log_total, (raw_x if wanted[0] else None, raw_y if wanted[1] else None), factor, slope)
 
 
 def _tiled(

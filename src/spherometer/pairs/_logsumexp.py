@@ -177,6 +177,37 @@ def _gradients(
     return wx, None if down is None else down.T.contiguous()
 
 
+def _whole_gradients(
+    x: Tensor,
+    y: Tensor | None,
+    scale: float,
+    sums: tuple[Tensor, Tensor, Tensor | None],
+    grads: tuple[Tensor | None, Tensor | None],
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients of a small set, whose one tile was kept."""
+    rows, columns, k = sums
+    assert k is not None
+    least = -_PLAIN[k.dtype] - 1  # an empty set: all its values are 0
+
+    def weight(grad: Tensor, log_sums: Tensor) -> Tensor:
+        return grad.mul(scale).mul_(log_sums.clamp(min=least).neg_().exp_()).to(k.dtype)
+
+    g = None if grads[0] is None else weight(grads[0], rows).unsqueeze(1)
+    if y is None:
+        assert g is not None
+        return [torch.mm((g + g.squeeze(1)).mul_(k), x.to(k.dtype)).to(x.dtype), None, None]
+    h = None if grads[1] is None else weight(grads[1], columns)
+    both = h if g is None else g if h is None else g + h
+    assert both is not None
+    w = k * both
+    return [
+        torch.mm(w, y.to(w.dtype)).to(x.dtype) if needs[0] else None,
+        torch.mm(w.T, x.to(w.dtype)).to(x.dtype) if needs[1] else None,
+        None,
+    ]
+
+
 class _MaskedLogSumExp(torch.autograd.Function):
     """Sums in the forward, a second pass for the gradient."""
 
@@ -188,8 +219,9 @@ class _MaskedLogSumExp(torch.autograd.Function):
         scale: Tensor | float,
         skip: tuple[int, ...],
         tile: tuple[int, int] | None,
+        bound: float | None,
     ) -> Any:
-        logits = _Logits(x, y, float(scale), skip, tile)
+        logits = _Logits(x, y, float(scale), skip, tile, bound)
         rows, columns, whole = _sums(logits)
         ctx.set_materialize_grads(False)
         keep = whole if any(ctx.needs_input_grad) else None
@@ -202,7 +234,7 @@ class _MaskedLogSumExp(torch.autograd.Function):
         x, y, scale, rows, columns, whole = ctx.saved_tensors
         needs = ctx.needs_input_grad[:3]
         if grad_rows is None and grad_columns is None:
-            return None, None, None, None, None
+            return None, None, None, None, None, None
         with full_precision(x.device):
             if torch.is_grad_enabled() and _second.is_small(len(x), len(x if y is None else y)):
                 given = ctx.scale if scale is None else scale
@@ -212,11 +244,11 @@ class _MaskedLogSumExp(torch.autograd.Function):
                     return sums[:1] if y is None else sums
 
                 arrived = (grad_rows,) if y is None else (grad_rows, grad_columns)
-                return (*_second.gradients(definition, (x, y, scale), needs, arrived), None, None)
+                return (*_second.gradients(definition, (x, y, scale), needs, arrived), None, None, None)
             with torch.no_grad():
                 found = _first(ctx, x, y, scale, (rows, columns, whole), (grad_rows, grad_columns))
             grads = _second.refuse_twice("masked_logsumexp", (x, y, scale), found, needs)
-        return (*grads, None, None)
+        return (*grads, None, None, None)
 
 
 def _first(
@@ -229,6 +261,8 @@ def _first(
 ) -> list[Tensor | None]:
     number = float(ctx.scale)
     needs = ctx.needs_input_grad[:3]
+    if sums[2] is not None and not needs[2]:
+        return _whole_gradients(x, y, number, sums, grads, needs)
     logits = _Logits(x, y, number, ctx.skip, ctx.tile, ctx.bound)
     rows, columns, whole = sums
     columns = rows if logits.symmetric else columns
@@ -251,6 +285,7 @@ def masked_logsumexp(
     scale: float | Tensor,
     skip: Sequence[int] = (),
     *,
+    longest: float | None = None,
     tile: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-sum-exp of ``scale * x_i . y_j`` over j for each i, and over i for each j.
@@ -260,6 +295,7 @@ def masked_logsumexp(
         y: [M, D] rows; None: ``x`` with itself, both results are then the same tensor.
         scale: inverse temperature, a number or a 0-dim tensor.
         skip: diagonals j - i that are left out of the sums.
+        longest: length that no row exceeds, but for rounding; None: it is looked for.
         tile: rows and columns of a tile; None: by the device.
 
     Returns:
@@ -274,9 +310,16 @@ def masked_logsumexp(
     skip = tuple(dict.fromkeys(skip))
     if y is None and set(skip) != {-offset for offset in skip}:
         y = x
+    number = float(scale.detach() if isinstance(scale, Tensor) else scale)
+    bound = None if longest is None else abs(number) * longest * longest
+    tracked = torch.is_grad_enabled() and any(
+        isinstance(one, Tensor) and one.requires_grad for one in (x, y, scale)
+    )
     with full_precision(x.device):
+        if not tracked:
+            return _sums(_Logits(x, y, number, skip, tile, bound))[:2]
         if y is None:
-            rows = _MaskedLogSumExp.apply(x, None, scale, skip, tile)  # type: ignore[no-untyped-call]
+            rows = _MaskedLogSumExp.apply(x, None, scale, skip, tile, bound)  # type: ignore[no-untyped-call]
             return rows, rows
-        rows, columns = _MaskedLogSumExp.apply(x, y, scale, skip, tile)  # type: ignore[no-untyped-call]
+        rows, columns = _MaskedLogSumExp.apply(x, y, scale, skip, tile, bound)  # type: ignore[no-untyped-call]
         return rows, columns

@@ -6,8 +6,7 @@ Second derivatives go through the written-out definition, for small sets; others
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +15,7 @@ from spherometer.pairs import _second
 from spherometer.pairs._tiles import full_precision
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What one pass finds: the value, and for each input its gradient (None: not wanted) times a factor."""
 
     value: Tensor
@@ -87,4 +85,8 @@ def one_pass(
         inputs: rows [N, D] first; further rows, and numbers or 0-dim tensors.
         columns: rows of the other set; None: pairs within the first input.
     """
+    if not torch.is_grad_enabled() or not any(
+        isinstance(one, Tensor) and one.requires_grad for one in inputs
+    ):
+        return compute([False] * len(inputs)).value
     return _OnePass.apply(function, compute, definition, columns, *inputs)  # type: ignore[no-any-return, no-untyped-call]

@@ -84,7 +84,7 @@ def pickle_figures(directory: Path) -> tuple[int, int]:
             path = directory / f"pickle{ending}"
             for _, content in malicious.carried(program, ending):
                 path.write_bytes(content)
-                for how in ("open", "command"):
+                for how in ("open", *watched.COMMANDS):
                     watcher(path, what, how=how)
                     num += 1
                     if canary.exists():

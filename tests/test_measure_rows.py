@@ -125,6 +125,18 @@ def written(place, kind, x):
         save_file({"x": x}, path)
     elif kind == "pt":
         torch.save(torch.from_numpy(x), path)
+    elif kind in ("csv", "tsv"):
+        comma = "," if kind == "csv" else "\t"
+        lines = [[f"x{k}" for k in range(x.shape[1])], *(map(str, row) for row in x.tolist())]
+        path.write_text("".join(comma.join(line) + "\n" for line in lines))
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps({"x": row}) + "\n" for row in x.tolist()))
+    elif kind == "faiss":
+        import faiss
+
+        index = faiss.IndexFlatL2(x.shape[1])
+        index.add(x.astype(np.float32))
+        faiss.write_index(index, str(path))
     else:
         import pyarrow as pa
         import pyarrow.feather
@@ -134,6 +146,9 @@ def written(place, kind, x):
         table = pa.table({"x": pa.FixedSizeListArray.from_arrays(flat, x.shape[1])})
         if kind == "parquet":
             pyarrow.parquet.write_table(table, path, row_group_size=1100)
+        elif kind == "arrow":
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table, max_chunksize=700)
         else:
             pyarrow.feather.write_feather(table, path, compression="uncompressed")
     return path
@@ -146,7 +161,9 @@ def test_a_format_changes_no_bit(num, tmp_path):
     wanted = sm.measure(source(torch.from_numpy(x)))
     if num == 300:
         assert metrics_of(wanted) == metrics_of(sm.measure(x))
-    for kind in ("npy", "npz", "safetensors", "pt", "parquet", "feather"):
+    for kind in (
+        "npy", "npz", "safetensors", "pt", "parquet", "feather", "arrow", "csv", "tsv", "jsonl", "faiss",
+    ):  # fmt: skip
         path = written(tmp_path, kind, x)
         got = sm.measure(str(path))
         assert metrics_of(got) == metrics_of(wanted), kind

@@ -82,6 +82,16 @@ def test_no_pickle_runs_whatever_its_ending(ending, tmp_path):
     assert num >= 100
 
 
+@pytest.mark.parametrize("how", watched.COMMANDS)
+def test_no_pickle_runs_by_a_command(how, tmp_path, watcher):
+    canary = tmp_path / "canary"
+    path = tmp_path / "file.pt"
+    for what, program in malicious.programs(str(canary)):
+        path.write_bytes(program)
+        assert watcher(path, what, how=how) != watched.READ
+        assert not canary.exists(), what
+
+
 def test_the_pickles_do_run_where_they_are_let(tmp_path):
     """The canary works: a program of the corpus makes its file when somebody unpickles it."""
     canary = tmp_path / "canary"

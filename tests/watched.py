@@ -47,13 +47,21 @@ def through_open(path: str) -> tuple[str, str]:
         return WRONG, f"{type(error).__name__}: {error}"
 
 
-def through_command(path: str) -> tuple[str, str]:
-    """``spherometer measure`` in this process."""
+COMMANDS = {  # what is given a file that should not be trusted
+    "command": ("measure", "--"),
+    "compare": ("compare", "--"),
+    "select": ("select", "--"),
+    "report": ("report", "--"),
+}
+
+
+def through_command(path: str, how: str = "command") -> tuple[str, str]:
+    """A command of ``spherometer`` in this process."""
     from spherometer.cli import main
 
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["measure", "--", path])
+        code = main([*COMMANDS[how], path, *([path] if how in ("compare", "select") else [])])
     return judged_code(code, out.getvalue(), err.getvalue(), path)
 
 
@@ -89,8 +97,8 @@ def serve() -> None:
     answer.flush()
     for line in sys.stdin:
         asked = json.loads(line)
-        read = through_command if asked["how"] == "command" else through_open
-        outcome, words = read(asked["path"])
+        how, path = asked["how"], asked["path"]
+        outcome, words = through_open(path) if how == "open" else through_command(path, how)
         answer.write(json.dumps([outcome, words]) + "\n")
         answer.flush()
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spherometer.cli import main
 from spherometer.errors import InputError
 from spherometer.stores import Archive, _numpy, read_npy
 
@@ -278,3 +279,22 @@ def test_a_file_that_changes_while_it_is_read(
     monkeypatch.setattr(_numpy, "_array", meddled)
     with pytest.raises(InputError, match="must stay as it is while it is read"):
         read_npy(path)
+
+
+def test_refusals_about_values_name_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).standard_normal((50, 4))
+    np.save("good.npy", rows)
+    rows[7, 2] = np.nan
+    np.save("bad.npy", rows)
+    why = (
+        "must be finite, because NaN or infinity in one row spoils every pair with it. Got 1 of 50 rows with NaN "
+        'or infinity, the first is row 7. Remove them, or pass nan="drop" to leave them out.'
+    )
+    for arguments, first in (
+        (["measure", "bad.npy"], "measure: x"),
+        (["compare", "good.npy", "bad.npy"], "compare: b"),
+        (["compare", "bad.npy", "good.npy"], "compare: a"),
+    ):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err == f"spherometer: {first} {why} File: 'bad.npy'.\n"

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from spherometer.errors import InputError
+
 CHECK_FAILED = 1
 
 
@@ -78,18 +80,24 @@ def compare(
     sides = [stores.open(path, **options) for path in (a, b)]
     names = (a.name, b.name) if a.name != b.name else (str(a), str(b))
     with Progress("compare") as progress:
-        found = compared(
-            *sides,
-            names=names,
-            paired="auto" if paired is None else paired,
-            drift="auto" if drift is None else drift,
-            missing=missing.value,
-            t=t,
-            alpha=alpha,
-            nan=nan.value,
-            seed=seed,
-            progress=progress,
-        )
+        try:
+            found = compared(
+                *sides,
+                names=names,
+                paired="auto" if paired is None else paired,
+                drift="auto" if drift is None else drift,
+                missing=missing.value,
+                t=t,
+                alpha=alpha,
+                nan=nan.value,
+                seed=seed,
+                progress=progress,
+            )
+        except InputError as error:
+            for name, path in (("a", a), ("b", b)):
+                if str(error).startswith(f"compare: {name} must ") and path.name not in str(error):
+                    raise type(error)(f"{error} File: {str(path)!r}.") from error
+            raise
     if out is not None:
         stores.write_file(out, (found.to_json() + "\n").encode("utf-8"))
     if report is not None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from spherometer._results import Evaluation
     from spherometer.cli._metadata import Table
 
+_ABOUT_VALUES = tuple(f"measure: {name} must " for name in ("x", "y", "labels", "metadata"))  # of the file
+
 
 class Nan(enum.StrEnum):
     """What to do with rows that hold NaN or infinity."""
@@ -186,7 +188,9 @@ def measure(
                 evaluation.provenance = with_command(evaluation.provenance)
             except InputError as error:
                 if len(files) == 1:
-                    raise
+                    if path.name in str(error) or not str(error).startswith(_ABOUT_VALUES):
+                        raise
+                    raise type(error)(f"{error} File: {str(path)!r}.") from error
                 raise type(error)(f"{str(path)!r}: {error}") from error  # which of them
             evaluations.append(evaluation)
     failed = [

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spherometer import _checks
-from spherometer.errors import InputError, SpherometerError
+from spherometer.errors import InputError, LostProcessError, SpherometerError
 from spherometer.stores import sweep_temporaries, write_file
 from spherometer.training._begin import Probed, check_places, open_probed, open_views, start_encoder
 from spherometer.training._checkpoints import Checkpoints
@@ -258,7 +258,8 @@ def _train(
         except LossNotFinite as error:
             raise TrainingFailed(_words(error, run)) from None
         except RuntimeError as error:
-            if machine.world == 1 or not any(word in str(error) for word in _LOST):
+            lost = isinstance(error, LostProcessError) or any(word in str(error) for word in _LOST)
+            if machine.world == 1 or not lost:
                 raise
             raise ProcessLost(_lost(error, run)) from error
     code = interruption.exit_code

@@ -288,8 +288,8 @@ def test_refusals_about_values_name_the_file(tmp_path, monkeypatch, capsys):
     rows[7, 2] = np.nan
     np.save("bad.npy", rows)
     why = (
-        "must be finite, because NaN or infinity in one row spoils every pair with it. Got 1 of 50 rows with NaN "
-        'or infinity, the first is row 7. Remove them, or pass nan="drop" to leave them out.'
+        "must be finite, because NaN or infinity in one row spoils every pair with it. Got 1 of 50 rows with "
+        'NaN or infinity, the first is row 7. Remove them, or pass nan="drop" to leave them out.'
     )
     for arguments, first in (
         (["measure", "bad.npy"], "measure: x"),

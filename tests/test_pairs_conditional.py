@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spherometer import pairs
 from spherometer.errors import UndefinedError
 from spherometer.kernels import Categorical, Epanechnikov, Gaussian, Laplace, Product, WeightedSum
-from spherometer.pairs import _conditional
+from spherometer.pairs import _conditional_distances
 
 F64 = torch.float64
 TILES = [None, (7, 5), (5, 16), (64, 3)]
@@ -370,16 +370,17 @@ def test_gradcheck_of_anchor_distances(alpha):
     assert torch.autograd.gradgradcheck(value, (x, y))
 
 
-def test_distances_do_not_depend_on_blocks(monkeypatch):
+def test_distances_do_not_depend_on_tiles(monkeypatch):
     given, _ = similarity("gaussian", 33)
     x, y = points(33, 4)[torch.arange(33) // 3].requires_grad_(), points(33, 4)[torch.arange(33) // 4]
+    written = _conditional_distances.written_out(x, y, given, 1.0, 0)
     whole = pairs.conditional_distances(x, y, given, 1.0)
-    slope = grads(weigh(whole), x)[0]
-    monkeypatch.setattr(_conditional, "_BLOCK", 100)
-    monkeypatch.setattr(_conditional, "_CHUNK", 12)
-    small = pairs.conditional_distances(x, y, given, 1.0)
-    close(small, whole)
-    close(grads(weigh(small), x)[0], slope)
+    monkeypatch.setattr(_conditional_distances, "_CHUNK", 12)
+    small = pairs.conditional_distances(x, y, given, 1.0, tile=(5, 7))
+    slope = grads(weigh(written), x)[0]
+    for ours in (whole, small):
+        close(ours, written)
+        close(grads(weigh(ours), x)[0], slope)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, F64])

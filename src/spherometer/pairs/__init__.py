@@ -1,9 +1,9 @@
 """Tiled reductions over all pairs of rows: the only O(N^2) code of the package."""
 
 from spherometer.pairs._conditional import Similarity as Similarity
-from spherometer.pairs._conditional import anchor_distances as anchor_distances
-from spherometer.pairs._conditional import conditional_distances as conditional_distances
 from spherometer.pairs._conditional import kernel_sums as kernel_sums
+from spherometer.pairs._conditional_distances import anchor_distances as anchor_distances
+from spherometer.pairs._conditional_distances import conditional_distances as conditional_distances
 from spherometer.pairs._dissimilar import conditional_potential as conditional_potential
 from spherometer.pairs._dissimilar import conditional_row_sums as conditional_row_sums
 from spherometer.pairs._dissimilar import refuse_all_alike as refuse_all_alike

@@ -32,8 +32,13 @@ from _timing import (
     write,
 )
 from spherometer import losses, pairs
+from spherometer.kernels import Gaussian
 
 DIM, T, TEMPERATURE, CLASSES = 128, 2.0, 0.5, 10
+BANDWIDTH = 5.0  # of ages
+SIDE = 4  # of a map: the cells of N / 16 images are N rows
+CELLS = SIDE * SIDE
+KERNEL = Gaussian(BANDWIDTH)
 
 
 def log_mean(z: Tensor) -> Tensor:
@@ -76,8 +81,8 @@ def labels_of(num: int) -> Tensor:
     return torch.arange(num) % CLASSES
 
 
-def sup_con(x: Tensor, y: Tensor) -> Tensor:
-    z, labels = torch.cat([functional.normalize(x), functional.normalize(y)]), labels_of(len(x)).repeat(2)
+def sup_con(x: Tensor, y: Tensor, labels: Tensor) -> Tensor:
+    z, labels = torch.cat([functional.normalize(x), functional.normalize(y)]), labels.repeat(2)
     own = torch.eye(len(z), dtype=torch.bool)
     logits = (z @ z.T / TEMPERATURE).masked_fill(own, -math.inf)
     positive = (labels[:, None] == labels) & ~own
@@ -113,6 +118,124 @@ def energy_double(z: Tensor) -> Tensor:
     return energy(z.double()).float()
 
 
+# --- with meta-data ---------------------------------------------------------------------------------------
+
+
+def ages_of(num: int) -> Tensor:
+    return 20 + 60 * torch.rand(num, generator=torch.Generator().manual_seed(5))
+
+
+def apart(ages: Tensor) -> Tensor:
+    """1 - w, 0 on the diagonal."""
+    return -torch.expm1((ages[:, None] - ages).square() * (-0.5 / BANDWIDTH**2))
+
+
+def conditional_log(z: Tensor, v: Tensor) -> Tensor:
+    return (v * ((z @ z.T - 1) * (2 * T)).exp()).sum().log() - v.sum().log()
+
+
+def conditional_uniformity(z: Tensor, ages: Tensor) -> Tensor:
+    return conditional_log(functional.normalize(z), apart(ages))
+
+
+def anchor_mean(x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+    w = 1 - v
+    return (w / w.sum(dim=1, keepdim=True) * (2 - 2 * x @ y.T)).sum(dim=1).mean()
+
+
+def conditional_alignment(x: Tensor, y: Tensor, ages: Tensor) -> Tensor:
+    return anchor_mean(functional.normalize(x), functional.normalize(y), apart(ages))
+
+
+def conditional_align_uniform(x: Tensor, y: Tensor, ages: Tensor) -> Tensor:
+    x, y, v = functional.normalize(x), functional.normalize(y), apart(ages)
+    return anchor_mean(x, y, v) + (conditional_log(x, v) + conditional_log(y, v)) / 2
+
+
+def y_aware(x: Tensor, y: Tensor, ages: Tensor) -> Tensor:
+    """Cross-entropy of the logits of all 2N rows with the weights of their meta-data as targets."""
+    z = torch.cat([functional.normalize(x), functional.normalize(y)])
+    logits = z @ z.T / TEMPERATURE
+    w = (1 - apart(ages)).repeat(2, 2).fill_diagonal_(0)
+    positives = (w / w.sum(dim=1, keepdim=True) * logits).sum(dim=1)
+    own = torch.eye(len(z), dtype=torch.bool)
+    return (torch.logsumexp(logits.masked_fill(own, -math.inf), dim=1) - positives).mean()
+
+
+def decoupled(x: Tensor, y: Tensor) -> Tensor:
+    means, n = (functional.normalize(x) + functional.normalize(y)) / 2, len(x)
+    squares = means.square().sum(dim=1)
+    k = ((squares[:, None] + squares - 2 * means @ means.T) * -T).exp()
+    return ((k.sum() - k.diagonal().sum()) / (n * (n - 1))).log()
+
+
+def local_density(z: Tensor, labels: Tensor) -> Tensor:
+    z, n = functional.normalize(z), len(z)
+    squares = z.square().sum(dim=1)
+    d = torch.addmm(squares[:, None] + squares, z, z.T, alpha=-2).clamp_(min=0).sqrt_().fill_diagonal_(0)
+    e = (d / -(d.sum() / (n * (n - 1)))).exp_().fill_diagonal_(0)
+    sums = e.sum(dim=1)
+    weights = e.square_() / sums[:, None] / sums
+    members = functional.one_hot(labels, CLASSES).float()
+    edges = members.T @ (weights @ members)
+    edges = edges / edges.sum()
+    return (edges.diagonal() - edges.sum(dim=1).square()).sum()
+
+
+# --- cells of maps ----------------------------------------------------------------------------------------
+
+
+def cells_of(maps: Tensor) -> Tensor:
+    return functional.normalize(maps, dim=1).flatten(2).mT
+
+
+def log_across(cells: Tensor) -> Tensor:
+    z, num = cells.flatten(0, 1), len(cells)
+    own = torch.eye(num, dtype=torch.bool).repeat_interleave(CELLS, 0).repeat_interleave(CELLS, 1)
+    k = ((z @ z.T - 1) * (2 * T)).exp().masked_fill(own, 0.0)
+    return (k.sum() / (num * (num - 1) * CELLS**2)).log()
+
+
+def cells_across(maps: Tensor) -> Tensor:
+    return log_across(cells_of(maps))
+
+
+def cells_within(maps: Tensor) -> Tensor:
+    z = cells_of(maps)
+    k = ((z @ z.mT - 1) * (2 * T)).exp().masked_fill(torch.eye(CELLS, dtype=torch.bool), 0.0)
+    return (k.sum() / (len(z) * CELLS * (CELLS - 1))).log()
+
+
+def cells_align_uniform(x: Tensor, y: Tensor) -> Tensor:
+    x, y = cells_of(x), cells_of(y)
+    return (x - y).square().sum(dim=2).mean() + (log_across(x) + log_across(y)) / 2
+
+
+def cells_info_nce(x: Tensor, y: Tensor) -> Tensor:
+    """Matching by one batch of products, logits [cells, 1 + images] in one matrix."""
+    one, two, num = cells_of(x), cells_of(y), len(x)
+    with torch.no_grad():
+        partner = (one @ two.mT).argmax(dim=2)
+    positives = (one * two.gather(1, partner[:, :, None].expand_as(two))).sum(dim=2)
+    keys = functional.normalize(y.flatten(2).mean(dim=2))
+    own = torch.eye(num, dtype=torch.bool).repeat_interleave(CELLS, 0)
+    negatives = (one.flatten(0, 1) @ keys.T).masked_fill(own, -math.inf)
+    logits = torch.cat([positives.flatten()[:, None], negatives], dim=1) / TEMPERATURE
+    return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64))
+
+
+def our_within(maps: Tensor) -> Tensor:
+    return sm.dense_uniformity(maps, pairs="within_image")  # type: ignore[no-any-return]
+
+
+def our_conditional_uniformity(z: Tensor, ages: Tensor) -> Tensor:
+    return sm.conditional_uniformity(z, ages, kernel=KERNEL)  # type: ignore[no-any-return]
+
+
+def our_conditional_alignment(x: Tensor, y: Tensor, ages: Tensor) -> Tensor:
+    return sm.conditional_alignment(x, y, ages, kernel=KERNEL)  # type: ignore[no-any-return]
+
+
 @dataclass(frozen=True)
 class Case:
     """A public function of raw rows, and the plain form of the same value."""
@@ -121,8 +244,9 @@ class Case:
     plain: Callable[..., Tensor]
     sides: int = 2
     gradient: bool = True
-    labels: bool = False
+    extra: Callable[[int], Tensor] | None = None  # what stands beside the rows
     within: float = 1e-5
+    maps: bool = False
 
 
 CASES = {
@@ -134,27 +258,47 @@ CASES = {
     "cross_uniformity": Case(sm.cross_uniformity, cross),
     "InfoNCELoss": Case(losses.InfoNCELoss(TEMPERATURE), info_nce),
     "NTXentLoss": Case(losses.NTXentLoss(TEMPERATURE), nt_xent),
-    "SupConLoss": Case(losses.SupConLoss(TEMPERATURE), sup_con, labels=True),
+    "SupConLoss": Case(losses.SupConLoss(TEMPERATURE), sup_con, extra=labels_of),
     "interval of uniformity": Case(our_interval, interval, 1, gradient=False, within=1e-3),
     "hyperspherical_energy (float64)": Case(sm.hyperspherical_energy, energy_double, 1),
     "HypersphericalEnergyLoss": Case(losses.HypersphericalEnergyLoss(), energy, 1, within=1e-4),
+    "ConditionalAlignUniformLoss": Case(
+        losses.ConditionalAlignUniformLoss(KERNEL), conditional_align_uniform, extra=ages_of
+    ),
+    "YAwareInfoNCELoss": Case(losses.YAwareInfoNCELoss(KERNEL, TEMPERATURE), y_aware, extra=ages_of),
+    "DecoupledUniformityLoss": Case(losses.DecoupledUniformityLoss(), decoupled),
+    "conditional_uniformity": Case(our_conditional_uniformity, conditional_uniformity, 1, extra=ages_of),
+    "conditional_alignment": Case(our_conditional_alignment, conditional_alignment, extra=ages_of),
+    "relative_local_density": Case(
+        sm.relative_local_density, local_density, 1, gradient=False, extra=labels_of
+    ),
+    "DenseInfoNCELoss": Case(
+        losses.DenseInfoNCELoss(TEMPERATURE, dense_weight=1.0), cells_info_nce, maps=True
+    ),
+    "DenseAlignUniformLoss": Case(
+        losses.DenseAlignUniformLoss(matching="index"), cells_align_uniform, maps=True
+    ),
+    "dense_uniformity across images": Case(sm.dense_uniformity, cells_across, 1, maps=True),
+    "dense_uniformity within images": Case(our_within, cells_within, 1, maps=True),
 }
 
 
-def rows_of(num: int, sides: int) -> list[Tensor]:
+def rows_of(num: int, sides: int, maps: bool = False) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    first = torch.randn(num, DIM, generator=generator)
-    return [first, first + 0.5 * torch.randn(num, DIM, generator=generator)][:sides]
+    shape = (max(2, num // CELLS), DIM, SIDE, SIDE) if maps else (num, DIM)
+    first = torch.randn(shape, generator=generator)
+    return [first, first + 0.5 * torch.randn(shape, generator=generator)][:sides]
 
 
 def race(case: Case, num: int, gradient: bool, rounds: int) -> tuple[Median, Median]:
     """Plain / ours, and seconds of ours; the values are compared first."""
-    given_rows = rows_of(num, case.sides)
-    extra = [labels_of(num)] if case.labels else []
+    given_rows = rows_of(num, case.sides, case.maps)
+    extra = [] if case.extra is None else [case.extra(num)]
     ours: Callable[..., Tensor] = lambda *sides: case.ours(*sides, *extra)
-    torch.testing.assert_close(ours(*given_rows), case.plain(*given_rows), rtol=case.within, atol=case.within)
+    plain: Callable[..., Tensor] = lambda *sides: case.plain(*sides, *extra)
+    torch.testing.assert_close(ours(*given_rows), plain(*given_rows), rtol=case.within, atol=case.within)
     mode = both if gradient else forward
-    contenders = {"ours": mode(ours, *given_rows), "plain": mode(case.plain, *given_rows)}
+    contenders = {"ours": mode(ours, *given_rows), "plain": mode(plain, *given_rows)}
     times = interleave(contenders, rounds, max(2, 4096 // num))
     return ratios(times, "ours")["plain"], Median.of(times["ours"])
 

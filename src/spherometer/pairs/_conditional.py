@@ -11,15 +11,33 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from spherometer.kernels import Kernel
-from spherometer.pairs._tiles import accumulator, full_precision, outside_graphs, spans, tile_for
+from spherometer.pairs._tiles import (
+    Block,
+    Weighing,
+    accumulator,
+    full_precision,
+    outside_graphs,
+    spans,
+    tile_for,
+)
+
+_SMALL = 512  # rows up to which the weights of all pairs are one tile, made once for all that want it
 
 Own = tuple[int, int] | None  # start and number of the rows that sums are wanted for; None: all of them
+
+
+class Whole(NamedTuple):
+    """Weights of all pairs of a small set, shared by all who ask: not to be changed."""
+
+    weights: Tensor  # [N, N], 0 on the diagonal
+    sums: Tensor  # of rows [N]
+    mean: float
 
 
 @dataclass(frozen=True)
@@ -47,10 +65,47 @@ class Similarity:
             return self.kernel.complements(self._columns[a:b], self._columns[c:d])
         return (self.between(a, b, c, d) < threshold).to(self.rows.dtype)
 
+    @property
+    def small(self) -> bool:
+        """Whether all pairs are one tile, see ``whole``."""
+        return len(self.rows) <= _SMALL
+
+    def whole(self, *, apart: bool = False, threshold: float | None = None) -> Whole:
+        """w of all pairs of a small set, or (``apart``) what ``apart`` gives; made once."""
+        found = self._wholes.get((apart, threshold))
+        if found is None:
+            num = len(self)
+            w = self.apart(0, num, 0, num, threshold) if apart else self.between(0, num, 0, num)
+            sums = w.fill_diagonal_(0).sum(dim=1)
+            found = self._wholes[apart, threshold] = Whole(w, sums, float(sums.sum()) / max(1, num * num))
+        return found
+
+    @functools.cached_property
+    def _wholes(self) -> dict[tuple[bool, float | None], Whole]:
+        return {}
+
     @functools.cached_property
     def _columns(self) -> Tensor:
         """The rows, stored column by column: what kernels take them by."""
         return self.rows.T.contiguous().T
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Weights w of pairs as the engine takes them; row i of its tiles is start + i."""
+
+    similarity: Similarity
+    start: int
+
+    @property
+    def diagonal(self) -> int:
+        """j - i of a row with itself."""
+        return self.start
+
+    def weights(self, a: int, b: int, c: int, d: int) -> Tensor:
+        """w of a tile, 0 on the diagonal."""
+        a, b = a + self.start, b + self.start
+        return without_self(self.similarity.between(a, b, c, d), a, c)
 
 
 def span_of(num: int, own: Own) -> tuple[int, int]:
@@ -67,13 +122,12 @@ def without_self(values: Tensor, a: int, c: int) -> Tensor:
 
 
 def weight_tiles(
-    similarity: Similarity, own: Own, tile: tuple[int, int] | None
-) -> Iterator[tuple[int, int, int, int, bool]]:
-    """Tiles of own rows a:b (global numbers) with rows c:d, and whether they stand for their mirror."""
-    start, num = span_of(len(similarity), own)
-    symmetric = own is None
+    weighing: Weighing, similarity: Similarity, own: Own, tile: tuple[int, int] | None
+) -> Iterator[Block]:
+    """The weights alone, tile by tile: of the own rows with all rows."""
+    num, symmetric = span_of(len(similarity), own)[1], own is None
     for a, b, c, d in spans(num, len(similarity), tile or tile_for(similarity.rows.device), symmetric):
-        yield a + start, b + start, c, d, symmetric and c != a
+        yield Block(a, b, c, d, weighing.weights(a, b, c, d), symmetric and c != a, symmetric)
 
 
 class _KernelSums(torch.autograd.Function):
@@ -89,15 +143,10 @@ class _KernelSums(torch.autograd.Function):
         ctx.similarity, ctx.own, ctx.back, ctx.tile = similarity, own, back, tile
         start, num = span_of(len(similarity), own)
         sums = accumulator(z, z.shape[1], len(similarity) if back else num)
-        for a, b, c, d, mirrored in weight_tiles(similarity, own, tile):
-            w = without_self(similarity.between(a, b, c, d), a, c).to(z.dtype)
-            i, j = slice(a - start, b - start), slice(c, d)
-            if back:
-                sums[:, j].addmm_(z[i].T, w)
-            else:
-                sums[:, i].addmm_(z[j].T, w.T)
-            if mirrored:  # own is None: rows and columns have the same numbers
-                (sums[:, i] if back else sums[:, j]).addmm_((z[j] if back else z[i]).T, w.T if back else w)
+        to_rows = sums if own is None or not back else None
+        to_columns = sums if own is None or back else None
+        for block in weight_tiles(Alike(similarity, start), similarity, own, tile):
+            block.add_products(z.T, z.T, to_rows, to_columns, block.values.to(z.dtype))
         return sums.T.contiguous()
 
     @staticmethod
@@ -124,6 +173,9 @@ def kernel_sums(
     Cost: n N D (half of it for all rows); O(N D) memory.
     """
     with full_precision(z.device):
+        if similarity.small and own is None and tile is None:
+            w, totals, _ = similarity.whole()
+            return w.to(z.dtype) @ z, totals
         widened = torch.cat([z, z.new_ones(len(z), 1)], dim=1)
         sums = _KernelSums.apply(widened, similarity, own, False, tile)  # type: ignore[no-untyped-call]
     return sums[:, :-1], sums[:, -1].detach()

@@ -9,18 +9,21 @@ Shapes: N rows, n own rows (``own``), D dimensions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from spherometer import _checks
 from spherometer.errors import UndefinedError
-from spherometer.pairs import _dense, _second
+from spherometer.pairs import _dense
 from spherometer.pairs._conditional import Own, Similarity, span_of, weight_tiles, without_self
 from spherometer.pairs._gaussian import _sums as gaussian_sums
-from spherometer.pairs._tiles import full_precision, outside_graphs
+from spherometer.pairs._gaussian import _whole as gaussian_whole
+from spherometer.pairs._gaussian import exponent_range, widen
+from spherometer.pairs._one_pass import Found, one_pass
+from spherometer.pairs._tiles import Walk, full_precision, outside_graphs
 
 _LOOK = (32, 256)  # rows and columns that are looked at for the size of the weights
 _NOT_FAR = 1e-3  # of 1: products with exp(-80) are normal numbers of float32
@@ -59,58 +62,14 @@ def _largest_apart(
     if few.numel() and float(few.max()) >= _NOT_FAR:
         return 1.0
     largest = similarity.rows.new_zeros(())
-    for a, b, c, d, _ in weight_tiles(similarity, own, tile):
-        v = without_self(similarity.apart(a, b, c, d, threshold), a, c)
-        if v.numel():
-            largest = torch.maximum(largest, v.max())
+    for block in weight_tiles(_Apart(similarity, threshold, start, 1.0), similarity, own, tile):
+        if block.values.numel():
+            largest = torch.maximum(largest, block.values.max())
     return float(largest)
 
 
-class _ConditionalPotential(torch.autograd.Function):
-    """log of the weighted sum, with its gradient from the same pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, t: Tensor | float, weighing: _Apart, own: Own, tile: tuple[int, int] | None
-    ) -> tuple[Tensor, Tensor]:
-        needs = ctx.needs_input_grad
-        rows, others = (x, None) if own is None else (x[own[0] : own[0] + own[1]], x)
-        sums = gaussian_sums(rows, others, float(t), False, (needs[0], needs[0], needs[1]), tile, weighing)
-        raw = sums.raw[0]
-        if own is not None and needs[0]:
-            assert raw is not None
-            whole = sums.raw[1]
-            assert whole is not None
-            whole[own[0] : own[0] + own[1]] += raw
-            raw = whole
-        ctx.save_for_backward(x, t if isinstance(t, Tensor) else None, raw, sums.factor, sums.slope)
-        ctx.t, ctx.weighing, ctx.own = t, weighing, own
-        assert sums.mass is not None
-        log_mass = sums.mass.log() + math.log(weighing.largest)
-        ctx.mark_non_differentiable(log_mass)
-        return sums.log_total + math.log(weighing.largest), log_mass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
-        x, t, raw, factor, slope = ctx.saved_tensors
-        needs = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled() and _second.is_small(len(x), len(x)):
-            given = ctx.t if t is None else t
-
-            def definition() -> Tensor:
-                return _written_out(x, given, ctx.weighing, ctx.own)
-
-            with full_precision(x.device):
-                return (*_second.gradients(definition, (x, t), needs, (grad,)), None, None, None)
-        found = [
-            None if raw is None else (raw * (grad * factor)).to(x.dtype),
-            None if slope is None else (slope * grad).to(t.dtype).to(t.device).reshape(t.shape),
-        ]
-        return (*_second.refuse_twice("conditional_potential", (x, t), found, needs), None, None, None)
-
-
 def _written_out(x: Tensor, t: Tensor | float, weighing: _Apart, own: Own) -> Tensor:
-    """The same through the whole matrix."""
+    """Log of the weighted sum through the whole matrix, in differentiable torch."""
     start, num = span_of(len(x), own)
     rows = x[start : start + num]
     v = without_self(weighing.similarity.apart(start, start + num, 0, len(x), weighing.threshold), start, 0)
@@ -148,13 +107,40 @@ def conditional_potential(
     largest v, where the kernel is so wide that all of them are small); O(N D) memory.
     """
     x = x if x.dtype == torch.float64 else x.float()
+    masses: list[Tensor] = []
+
+    def compute(wanted: Sequence[bool]) -> Found:
+        needs = wanted[0], wanted[0] and own is not None, wanted[1]
+        sums = gaussian_whole(x, float(t), False, needs, whole.weights) if whole is not None else None
+        if sums is None:
+            rows, others = (x, None) if own is None else (x[own[0] : own[0] + own[1]], x)
+            sums = gaussian_sums(rows, others, float(t), False, needs, tile, weighing)
+            assert sums.mass is not None
+            masses.append(sums.mass)
+        raw, every = sums.raw
+        if own is not None and raw is not None and every is not None:
+            every[own[0] : own[0] + own[1]] += raw
+            raw = every
+        return Found(sums.log_total + math.log(weighing.largest), [raw, sums.slope], sums.factor)
+
+    def definition(x: Tensor, t: Tensor | float) -> Tensor:
+        return _written_out(x, t, weighing, own)
+
     with full_precision(x.device):
-        largest = _largest_apart(similarity, threshold, own, tile)
+        whole = None
+        if own is None and tile is None and similarity.small:
+            whole = similarity.whole(apart=True, threshold=threshold)
+        if whole is not None and whole.mean >= _NOT_FAR:  # so is the largest
+            largest = 1.0
+        else:
+            whole, largest = None, _largest_apart(similarity, threshold, own, tile)
         if largest == 0:
             nothing = (x.sum().double() + t) * 0 - math.inf
             return nothing, nothing.detach()
         weighing = _Apart(similarity, threshold, span_of(len(x), own)[0], largest)
-        return _ConditionalPotential.apply(x, t, weighing, own, tile)  # type: ignore[no-any-return, no-untyped-call]
+        value = one_pass("conditional_potential", compute, definition, x, t)
+    mass = masses[0] if masses else whole.sums.sum().double()
+    return value, mass.log() + math.log(largest)
 
 
 @torch.no_grad()
@@ -166,31 +152,20 @@ def conditional_row_sums(
     Each up to a common factor, so that neither leaves the range of numbers: what an interval of the log of
     their ratio needs.
     """
-    centred = x - x.mean(dim=0)
-    squares = centred.square().sum(dim=1)
-    wide = 4 * t * float(squares.max()) > _EXPONENTS
-    if wide:
-        centred, squares = centred.double(), squares.double()
-    potentials = x.new_zeros(len(x), dtype=torch.float64)
-    weights, shift = torch.zeros_like(potentials), -math.inf if wide else 0.0
     with full_precision(x.device):
+        rows = widen(x, x.mean(dim=0), t)
+        wide = exponent_range(rows) > _EXPONENTS
+        if wide:
+            rows = widen(x.double(), x.double().mean(dim=0), t)
         largest = _largest_apart(similarity, threshold, None, None)
         weighing = _Apart(similarity, threshold, 0, largest or 1.0)
-        for a, b, c, d, mirrored in weight_tiles(similarity, None, None):
-            v = weighing.weights(a, b, c, d)
-            e = torch.addmm(squares[c:d], centred[a:b], centred[c:d].T, alpha=-2).add_(squares[a:b, None])
-            e.clamp_(min=0).mul_(-t)
-            top = float(e.masked_fill(v == 0, -math.inf).max()) if wide and e.numel() else shift
-            if top > shift:
-                potentials.mul_(math.exp(shift - top))
-                shift = top
-            if shift == -math.inf:
-                continue
-            k = e.sub_(shift).clamp_(max=0).exp_().mul_(v)
-            for sums, values in ((potentials, k), (weights, v)):
-                sums[a:b] += values.sum(dim=1)
-                if mirrored:
-                    sums[c:d] += values.sum(dim=0)
+        walk = Walk(rows.left, rows.z, len(x), symmetric=True, online=wide, weighing=weighing)
+        potentials = x.new_zeros(len(x), dtype=torch.float64)
+        weights = torch.zeros_like(potentials)
+        walk.keep(potentials)
+        for block in walk:
+            block.add_sums(potentials, potentials)
+            block.add_sums(weights, weights, block.weights)
     return potentials, weights
 
 

@@ -160,14 +160,20 @@ def _with_own(log_total: Tensor, num: int) -> Tensor:
     return torch.logaddexp(log_total, log_total.new_tensor(math.log(num))) if num else log_total
 
 
-def _whole(x: Tensor, t: float, own: bool, wanted: tuple[bool, bool, bool]) -> Sums | None:
-    """A small set as one tile without bookkeeping; None where the range of exponents needs more care."""
+def _whole(
+    x: Tensor, t: float, own: bool, wanted: tuple[bool, bool, bool], weights: Tensor | None = None
+) -> Sums | None:
+    """A small set as one tile without bookkeeping; None where the range of exponents needs more care.
+
+    ``weights`` [N, N] of all pairs, 0 on the diagonal.
+    """
     rows = x - x.mean(dim=0)
     left = rows * (2 * t * LOG2_E)
     half = torch.linalg.vecdot(left, rows).mul_(-0.5)
     if not -4 * float(half.amin()) <= _RANGE[x.dtype] * LOG2_E:
         return None
-    k = torch.addmm(half, left, rows.T).add_(half.unsqueeze(1)).exp2_().fill_diagonal_(0)
+    k = torch.addmm(half, left, rows.T).add_(half.unsqueeze(1)).exp2_()
+    k = k.fill_diagonal_(0) if weights is None else k.mul_(weights)
     log_total = _with_own(k.sum().double().log(), len(x) if own else 0)
     if not any(wanted):
         return Sums(log_total, (None, None), log_total, None)

@@ -141,6 +141,9 @@ class _KernelSums(torch.autograd.Function):
         ctx: Any, z: Tensor, similarity: Similarity, own: Own, back: bool, tile: tuple[int, int] | None
     ) -> Tensor:
         ctx.similarity, ctx.own, ctx.back, ctx.tile = similarity, own, back, tile
+        if similarity.small and own is None and tile is None:
+            with full_precision(z.device):  # a backward may run under autocast
+                return similarity.whole().weights.to(z.dtype) @ z
         start, num = span_of(len(similarity), own)
         sums = accumulator(z, z.shape[1], len(similarity) if back else num)
         to_rows = sums if own is None or not back else None
@@ -174,8 +177,7 @@ def kernel_sums(
     """
     with full_precision(z.device):
         if similarity.small and own is None and tile is None:
-            w, totals, _ = similarity.whole()
-            return w.to(z.dtype) @ z, totals
+            return _KernelSums.apply(z, similarity, own, False, tile), similarity.whole().sums  # type: ignore[no-untyped-call]
         widened = torch.cat([z, z.new_ones(len(z), 1)], dim=1)
         sums = _KernelSums.apply(widened, similarity, own, False, tile)  # type: ignore[no-untyped-call]
     return sums[:, :-1], sums[:, -1].detach()

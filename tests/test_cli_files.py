@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import random
@@ -298,3 +299,51 @@ def test_refusals_about_values_name_the_file(tmp_path, monkeypatch, capsys):
     ):
         assert main(arguments) == 2
         assert capsys.readouterr().err == f"spherometer: {first} {why} File: 'bad.npy'.\n"
+
+
+def saved_pairs(path: Path, names: tuple[str, str] = ("x", "y"), **more: Any) -> None:
+    generator = np.random.default_rng(3)
+    x = generator.standard_normal((2000, 8)).astype(np.float32)
+    y = x + 0.3 * generator.standard_normal(x.shape).astype(np.float32)
+    np.savez(path, **{names[0]: x, names[1]: y}, labels=np.arange(2000) % 3, **more)
+
+
+@pytest.mark.parametrize(
+    ("names", "options"),
+    [
+        (("x", "y"), []),
+        (("z1", "z2"), []),
+        (("x", "other"), ["--pairs", "other", "--labels", "labels"]),
+        (("x", "y"), ["--column", "y", "--pairs", "x"]),
+        (("x", "y"), ["--column", "x"]),
+    ],
+)
+def test_a_large_archive_is_measured_as_a_small_one(names, options, tmp_path, capsys):
+    path = tmp_path / "pairs.npz"
+    saved_pairs(path, names)
+    assert path.stat().st_size > (1 << 20) // 8  # an archive that is read in blocks with the smaller memory
+    found = []
+    for memory in ("1GiB", "1MiB"):
+        assert main(["measure", str(path), "--memory", memory, "--json", *options]) == 0
+        found.append(json.loads(capsys.readouterr().out)["metrics"])
+    assert found[0] == found[1]
+    assert {"uniformity", "relative_local_density"} <= set(found[0])
+    assert ("alignment" in found[0]) == (options[:1] != ["--column"] or "--pairs" in options)
+
+
+def test_shards_and_faults_of_large_archives(tmp_path, capsys):
+    for number in range(2):
+        (tmp_path / "shards").mkdir(exist_ok=True)
+        saved_pairs(tmp_path / "shards" / f"{number}.npz")
+    for place in (tmp_path / "shards", tmp_path / "shards" / "*.npz"):
+        assert main(["measure", str(place), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["metrics"]
+        assert {"alignment", "relative_local_density"} <= set(found)
+        assert found["alignment"]["num"] == 4000
+    saved_pairs(tmp_path / "odd.npz", ("a", "b"))
+    said = []
+    for memory in ("1GiB", "1MiB"):
+        assert main(["measure", str(tmp_path / "odd.npz"), "--memory", memory]) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1]
+    assert "--column must say which array" in said[0]

@@ -82,30 +82,52 @@ def _first_of(path: Path, names: list[str]) -> str:
     return others[0]
 
 
+@dataclass(frozen=True)
+class Named:
+    """Arrays of an archive by what they are; None is not in it."""
+
+    first: str
+    second: str | None
+    labels: str | None
+    ids: str | None
+
+
+def named_in(path: Path, names: list[str], columns: Columns) -> Named:
+    """Which of the arrays ``names`` of an archive are meant: what the user named, else the usual names.
+
+    Raises:
+        InputError: the features are not among them, or several are and none has a usual name.
+    """
+    column = columns.column
+    first = _first_of(path, names) if column is None else _key(path, "--column", column, names)
+    second: str | None = None
+    if columns.pairs is not None and columns.pairs in names:
+        second = columns.pairs
+    elif columns.pairs is None and column is None and _SECOND.get(first) in names:
+        second = _SECOND[first]
+    return Named(first, second, usual_labels(names, columns, first), _ids_name(columns, names))
+
+
+def usual_labels(names: list[str], columns: Columns, first: str | None = None) -> str | None:
+    """The array of classes: the one that --labels names, else the first with a usual name."""
+    if columns.labels is not None:
+        return columns.labels if columns.labels in names else None
+    return next((name for name in _LABELS if name in names and name != first), None)
+
+
 def _from_archive(path: Path, columns: Columns) -> Sides:
     from spherometer.stores import Archive
 
     with Archive(path, trust_size=columns.trust_size) as archive:
         names = archive.names
-        column = columns.column
-        first = _first_of(path, names) if column is None else _key(path, "--column", column, names)
-        second: str | None = None
-        if columns.pairs is not None and columns.pairs in names:
-            second = columns.pairs
-        elif columns.pairs is None and column is None and _SECOND.get(first) in names:
-            second = _SECOND[first]
-        label: str | None = None
-        if columns.labels is not None and columns.labels in names:
-            label = columns.labels
-        elif columns.labels is None:
-            label = next((name for name in _LABELS if name in names and name != first), None)
-        named = _ids_name(columns, names)
-        x = archive[first]
+        named = named_in(path, names, columns)
+        second, label = named.second, named.labels
+        x = archive[named.first]
         sides = Sides(
             x,
             None if second is None else archive[second],
             None if label is None else archive[label],
-            None if named is None else _ids(path, named, archive[named], x.shape[:1]),
+            None if named.ids is None else _ids(path, named.ids, archive[named.ids], x.shape[:1]),
         )
     return Sides(
         sides.x,

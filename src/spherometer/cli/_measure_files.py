@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shlex
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spherometer.cli._files import Columns, load, refuse
+from spherometer.cli._files import Columns, load, named_in, refuse, usual_labels
 
 if TYPE_CHECKING:
     from spherometer.rows import Embeddings
@@ -58,12 +59,16 @@ def embeddings_of(path: Path, columns: Columns, sides: Sides, known: str | None,
     kind = path.suffix.lower()
     plain = not sides.given and known is None
     small = path.is_file() and path.stat().st_size <= budget // 8
-    if kind in _ARRAYS and plain and (small or not path.is_file()):
+    pattern = glob.has_magic(str(path)) and not path.exists()
+    if kind in _ARRAYS and plain and (small or not path.is_file()) and not pattern:
         return _arrays(path, columns)
     from spherometer import stores
 
+    place = path if path.exists() or kind in _ARRAYS else str(path)
+    if kind == ".npz" or (path.is_dir() and all(each.suffix == ".npz" for each in stores.paths_of(path))):
+        columns, sides = _usual(place, columns, sides)
     found = stores.open(
-        path if path.exists() or kind in _ARRAYS else str(path),
+        place,
         column=columns.column,
         id=columns.id,
         labels=None if _is_array(columns.labels) else columns.labels,
@@ -78,6 +83,22 @@ def embeddings_of(path: Path, columns: Columns, sides: Sides, known: str | None,
     if columns.pairs is not None:
         found = _paired(found, columns.pairs, columns, budget)
     return found
+
+
+def _usual(place: Path | str, columns: Columns, sides: Sides) -> tuple[Columns, Sides]:
+    """What an archive that is read in blocks calls by its usual name, as for one that is read whole."""
+    from spherometer import stores
+
+    path = stores.paths_of(place)[0]  # of shards the first; what the others lack, they say
+    with stores.Archive(path, trust_size=columns.trust_size) as archive:
+        names = archive.names
+    if sides.given:
+        return replace(columns, labels=columns.labels or usual_labels(names, columns)), sides
+    named = named_in(path, names, columns)
+    found = replace(columns, labels=columns.labels or named.labels, id=named.ids or columns.id)
+    if named.second is None:
+        return replace(found, column=named.first), sides
+    return replace(found, column=None, pairs=None), Sides((named.first, named.second))
 
 
 def _is_array(name: str | None) -> bool:

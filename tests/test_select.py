@@ -49,7 +49,8 @@ def selection(candidates):
 def files(tmp_path, monkeypatch):
     """A directory of checkpoints, and an opener of its archives."""
 
-    def opener(path):
+    def opener(path, pairs):
+        assert pairs  # those with the usual names are wanted
         with np.load(path) as archive:
             x, y = (rows.ArrayRows(archive[name], name) for name in "xy")
             ids = archive["ids"].tolist() if "ids" in archive else None

@@ -148,3 +148,22 @@ def test_what_is_refused(run, place, arguments, what):
     assert str(result.exception).startswith("select: ")
     assert what in str(result.exception)
     assert "\n" not in str(result.exception)
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("z1", "z2")])
+def test_python_finds_the_pairs_that_the_command_finds(names, run, place):
+    for path in sorted((place / "saved").rglob("*.npz")):
+        with np.load(path) as arrays:
+            np.savez(path, **dict(zip(names, (arrays["x"], arrays["y"]), strict=True)))
+    said = run("saved", "--json")
+    found = sm.select("saved")
+    assert found.criterion == "sum"
+    assert all("alignment" in each.metrics and "info_nce" in each.metrics for each in found)
+    assert found.to_json() + "\n" == said.stdout
+    same = sm.select({each.name: place / "saved" / f"{each.name}.npz" for each in found})
+    assert [each.metrics for each in same] == [each.metrics for each in found]
+
+
+def test_what_python_opened_itself_stays_as_it_is(place):
+    files = {each: stores.open(place / "saved" / f"{each}.npz", column="x") for each in NOISES}
+    assert sm.select(files).criterion == "rankme"

@@ -45,8 +45,8 @@ def measured(name: str, value: Any, *, options: Mapping[str, Any], temperature: 
 
     Args:
         name: what messages call it.
-        value: [N, D] or [N, V, D] array, (x, y), path, rows that can be read, an Evaluation, or a function
-            without arguments that returns one of these.
+        value: [N, D] or [N, V, D] array, (x, y), path (an .npz with x and y, or z1 and z2, holds pairs), rows
+            that can be read, an Evaluation, or a function without arguments that returns one of these.
         options: of ``measure``.
         temperature: of the InfoNCE loss.
         seed: of the rows that the InfoNCE loss is taken of, where there are more than 1024.
@@ -60,7 +60,7 @@ def measured(name: str, value: Any, *, options: Mapping[str, Any], temperature: 
     ids: tuple[str, ...] | None = None
     views = y = None
     if rows.is_stored(value):
-        stored = rows.opened("select", name, value)
+        stored = rows.opened("select", name, value, pairs=True)  # of archives, as the command finds them
         ids = None if stored.ids is None else tuple(stored.ids)
         if len(stored) > EXACT:
             found = _of(measure(stored, seed=seed, **options), stored.shape[1], ids)

@@ -45,9 +45,9 @@ def select(
     Args:
         candidates: a mapping name -> features, or a directory of files (and directories below it), each of
             which is a candidate called by its name without its ending. Features are an array [N, D]; pairs as
-            (x, y) or views [N, V, D]; a path; what ``open`` returns; an ``Evaluation`` or the .json of one; a
-            function without arguments that returns one of these, called when its turn comes. All should be
-            made of the same rows.
+            (x, y) or views [N, V, D]; a path (an .npz with x and y, or z1 and z2, holds pairs); what ``open``
+            returns; an ``Evaluation`` or the .json of one; a function without arguments that returns one of
+            these, called when its turn comes. All should be made of the same rows.
         performance: results by name, higher is better: a mapping, or a .csv or .tsv whose first column names
             the candidates. They do not change the ranking: they say how good every criterion would have been.
         criterion: one of "sum", "info_nce", "alignment", "uniformity", "rankme", "alpha_req", "lidar".

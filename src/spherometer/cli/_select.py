@@ -11,8 +11,6 @@ import typer
 
 from spherometer.errors import InputError
 
-_PAIRS = (("x", "y"), ("z1", "z2"))  # arrays of an archive that are the sides of pairs without being named
-
 
 class Criterion(enum.StrEnum):
     """What candidates are ranked by."""
@@ -143,9 +141,7 @@ def _candidates(places: list[Path], options: dict[str, Any], performance: Path |
 def _opened(path: Path, options: dict[str, Any]) -> Any:
     from spherometer import stores
 
-    if path.suffix.lower() == ".npz" and not {"views", "pair_id", "column"} & set(options):
-        with stores.Archive(path, trust_size=options.get("trust_size", False)) as archive:
-            names = set(archive.names)
-        views = next((pair for pair in _PAIRS if set(pair) <= names), None)
+    if not {"views", "pair_id", "column"} & set(options):
+        views = stores.usual_views(path, trust_size=options.get("trust_size", False))
         options = options if views is None else {**options, "views": views}
     return stores.open(path, **options)

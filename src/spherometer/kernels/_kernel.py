@@ -8,6 +8,7 @@ Shapes: N samples, K encoded columns, P columns of what tiles are made of; n, m 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, Literal, Self
 
@@ -84,7 +85,7 @@ class Kernel(ABC):
             ShapeError: columns of different length.
         """
         encoded = self._encoded(metadata, function)
-        if self.missing == "refuse":
+        if self.missing == "refuse" and not math.isfinite(float(encoded.sum())):
             absent = torch.isnan(encoded).any(dim=1)
             if bool(absent.any()):
                 _checks.refuse(
@@ -117,7 +118,8 @@ class Kernel(ABC):
         Only rows of one call are comparable with each other.
         """
         self.check_fitted("Kernel.rows")
-        if self.missing != "neutral" and bool(torch.isnan(encoded).any()):
+        complete = math.isfinite(float(encoded.sum()))  # one that is missing would have spoilt the sum
+        if self.missing != "neutral" and not complete and bool(torch.isnan(encoded).any()):
             _checks.refuse(
                 InputError, "Kernel.rows", "encoded", "hold no missing entry",
                 f"missing={self.missing!r} leaves no row with one", "NaN",

@@ -69,9 +69,11 @@ class Single(Kernel):
         return numbers(function, name, metadata, codes=self.categorical)
 
     def _rows(self, encoded: Tensor, dtype: torch.dtype) -> Tensor:
+        if self.missing != "neutral":  # nothing is missing
+            return self.parts(encoded, dtype)
         known = ~torch.isnan(encoded).any(dim=1, keepdim=True)
         rows = self.parts(torch.where(known, encoded, 0.0), dtype)
-        return torch.cat([rows, known.to(rows.dtype)], dim=1) if self.missing == "neutral" else rows
+        return torch.cat([rows, known.to(rows.dtype)], dim=1)
 
     def weights(self, a: Tensor, b: Tensor) -> Tensor:
         if self.missing != "neutral":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -63,8 +64,7 @@ def numbers(function: str, name: str, values: Any, *, codes: bool) -> Tensor:
             ShapeError, function, name, "have shape [N] or [N, K]", "row i belongs to sample i",
             f"shape {tuple(found.shape)}", "Pass one entry, or K numbers, for each sample",
         )  # fmt: skip
-    infinite = torch.isinf(found)
-    if infinite.any():
+    if not math.isfinite(float(found.sum())) and bool((infinite := torch.isinf(found)).any()):
         first = int(infinite.any(dim=1).nonzero()[0])
         _checks.refuse(
             InputError, function, name, "be finite", "an infinite value is no nearer to one than to another",

@@ -50,6 +50,8 @@ def _check(function: str, settings: _Settings) -> None:
 def _conditional_alignment(rows: Rows, similarity: pairs.Similarity, alpha: float) -> Tensor:
     """mean_i sum_j a_ij |x_i - y_j|^alpha, float64: x the first view, y the second."""
     own = rows.own[0]
+    if rows.world == 1:
+        return pairs.anchor_mean(own, rows.every[1], similarity, alpha)
     return rows.average(pairs.anchor_distances(own, rows.every[1], similarity, alpha, own=own_rows(rows)))
 
 

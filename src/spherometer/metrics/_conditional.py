@@ -117,7 +117,7 @@ def conditional_alignment(
         units = [rows[stays] for rows in units]
         _checks.enough_rows(function, "x", len(units[0]), 1, " with meta-data")
     similarity = similarity_of(found, encoded, units[0].dtype)
-    return sides[0].scalar(pairs.anchor_distances(units[0], units[1], similarity, alpha).mean())
+    return sides[0].scalar(pairs.anchor_mean(units[0], units[1], similarity, alpha))
 
 
 def checked_form(function: str, form: Any, threshold: Any) -> float | None:

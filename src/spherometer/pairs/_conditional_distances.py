@@ -8,7 +8,7 @@ Shapes: N rows, n own rows (``own``), D dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from spherometer.pairs import _second
 from spherometer.pairs._conditional import Own, Similarity, kernel_sums, span_of, without_self
 from spherometer.pairs._conditional import _KernelSums as KernelSums
 from spherometer.pairs._gaussian import Widened, widen
+from spherometer.pairs._one_pass import Found, one_pass
 from spherometer.pairs._tiles import Block, Walk, accumulator, full_precision, outside_graphs
 
 _NEAR = 1e-8  # squared distance against squared length, below which differences are taken
@@ -216,6 +217,44 @@ def anchor_distances(
         others = conditional_distances(x, y, similarity, float(alpha), own=own)
         totals = kernel_sums(similarity, y.detach()[:, :1], own=own)[1].double()
     return (paired + others) / (1 + totals)
+
+
+@outside_graphs
+def anchor_mean(x: Tensor, y: Tensor, similarity: Similarity, alpha: float) -> Tensor:
+    """Mean of ``anchor_distances`` over all anchors, 0-dim float64; one pass for small sets."""
+    if alpha != 2 or not similarity.small:
+        return anchor_distances(x, y, similarity, alpha).mean()
+
+    def compute(wanted: Sequence[bool]) -> Found:
+        return _whole_mean(x, y, similarity, wanted)
+
+    def definition(x: Tensor, y: Tensor) -> Tensor:
+        return anchor_distances(x, y, similarity, alpha).mean()
+
+    with full_precision(x.device):
+        return one_pass("conditional_alignment", compute, definition, x, y)
+
+
+def _whole_mean(x: Tensor, y: Tensor, similarity: Similarity, wanted: Sequence[bool]) -> Found:
+    """The mean for alpha = 2 and its gradients, of a set whose weights are one tile; as ``_spread``."""
+    weights, sums, _ = similarity.whole()
+    w, totals, centre = weights.to(x.dtype), sums.double(), y.mean(dim=0)
+    y_ND, x_ND, apart = y - centre, x - centre, x.double() - y.double()
+    pulled = w @ y_ND
+    squares = totals * torch.linalg.vecdot(x_ND, x_ND) + w @ torch.linalg.vecdot(y_ND, y_ND)
+    rest = squares - 2 * torch.linalg.vecdot(x_ND, pulled).double()
+    if x.dtype == torch.float32 and float(rest.sum()) < _LOST * float(squares.sum()):
+        return _whole_mean(x.double(), y.double(), similarity, wanted)
+    shares = 1 / (1 + totals)
+    value = ((torch.linalg.vecdot(apart, apart) + rest.clamp_(min=0)) * shares).mean()
+    gradients: list[Tensor | None] = [None, None]
+    share, apart = shares.to(x.dtype).unsqueeze(1), apart.to(x.dtype)
+    if wanted[0]:
+        gradients[0] = torch.addcmul(apart, sums.to(x.dtype).unsqueeze(1), x_ND).sub_(pulled).mul_(share)
+    if wanted[1]:
+        held = (w @ share).mul(y_ND).addcmul_(share, apart, value=-1)
+        gradients[1] = held.addmm_(w, share * x_ND, alpha=-1)
+    return Found(value, gradients, value.new_full((), 2 / max(1, len(x))))
 
 
 def _spread(x: Tensor, y: Tensor, similarity: Similarity, own: Own) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,7 @@ __all__ = [
 
 _LOW, _HIGH = 2.0**-42, 2.0**60  # inside, the plain norm neither overflows nor underflows in float32
 _EPS = 1e-8
+_DOTS = 1 << 19  # numbers of a block of products
 
 
 def _norms(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,13 +65,21 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, z, norm = ctx.saved_tensors
         if norm is not None and not torch.is_grad_enabled():  # no row of zeros, none below eps
-            radial = (grad * z).sum(dim=-1, keepdim=True)  # no product of matrices: autocast would round it
-            return torch.addcmul(grad, z, radial, value=-1).div_(norm), None, None
+            return torch.addcmul(grad, z, _dots(grad, z), value=-1).div_(norm), None, None
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp(min=ctx.eps)
         tangential = grad - z * (grad * z).sum(dim=-1, keepdim=True)
         # 1, or 0 for a row of zeros; a comparison of all entries would cost more than the rest together
         alive = torch.linalg.vector_norm(z.detach(), dim=-1, keepdim=True).round_()
         return tangential * (alive / norm).masked_fill(alive == 0, 0), None, None
+
+
+def _dots(a: Tensor, b: Tensor) -> Tensor:
+    """a_i . b_i, [..., 1], in blocks: nothing of the size of ``a`` is made. Autocast would round a GEMM."""
+    if a.numel() <= _DOTS:
+        return (a * b).sum(dim=-1, keepdim=True)
+    step = max(1, _DOTS * len(a) // a.numel())
+    parts = zip(torch.split(a, step), torch.split(b, step), strict=True)
+    return torch.cat([(one * two).sum(dim=-1, keepdim=True) for one, two in parts])
 
 
 def _normalized(x: Tensor, eps: float, known: tuple[Tensor, float] | None) -> Tensor:

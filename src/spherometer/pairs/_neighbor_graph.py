@@ -22,7 +22,7 @@ from spherometer.errors import UndefinedError
 from spherometer.pairs._distances import Distances
 from spherometer.pairs._tiles import LOG2_E, Block, full_precision, outside_graphs
 
-_BLOCK = 1 << 22  # entries of one block of weights
+_BLOCK = 1 << 20  # entries of one block of weights
 # Largest -s of a row's nearest neighbour up to which nothing has to be shifted, by precision: squares of
 # such terms, and their reciprocals, are still numbers.
 _PLAIN = {torch.float32: 35.0, torch.float64: 300.0}
@@ -291,7 +291,7 @@ def edge_blocks(
     Yields:
         ``a``, ``b`` and the weights [b - a, N] of the rows a:b in the dtype of the graph's rows; W_ii = 0.
 
-    Cost: one pass over the pairs; blocks of at most 2^22 weights (or one row).
+    Cost: one pass over the pairs; blocks of at most 2^20 weights (or one row).
     """
     num, dtype = len(graph.rows), graph.rows.dtype
     step = max(1, _BLOCK // num)

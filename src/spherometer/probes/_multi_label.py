@@ -17,7 +17,7 @@ from spherometer.probes._arrays import Array, Rows, checked
 
 _MAX_ITERATIONS = 5000
 _RESAMPLES = 1000
-_BLOCK = 1 << 22  # weights at a time
+_BLOCK = 1 << 20  # weights at a time
 
 
 class MultiLabelProbe:

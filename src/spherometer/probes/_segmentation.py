@@ -21,7 +21,7 @@ from spherometer.probes._arrays import Rows
 from spherometer.probes._segmentation_scores import Counts, count, scores_of
 from spherometer.probes._softmax import SoftmaxFit, fit_softmax
 
-_ENTRIES = 1 << 24  # similarities in one block
+_ENTRIES = 1 << 22  # similarities in one block
 
 
 class _Segmenter:
@@ -228,10 +228,11 @@ class KNNSegmentation(_Segmenter):
 
     def _scores(self, maps: Tensor) -> Tensor:
         asked = torch.nn.functional.normalize(maps.flatten(2).mT.flatten(0, 1).to(self._bank), dim=1)
-        found = [
-            self._shares[(part @ self._bank.T).topk(self.k, dim=1).indices].mean(dim=1)
-            for part in torch.split(asked, max(1, _ENTRIES // len(self._bank)))
-        ]
+        found, step = [], max(1, _ENTRIES // len(self._bank))
+        block = asked.new_empty(min(step, len(asked)), len(self._bank))  # used again: new ones scatter memory
+        for part in torch.split(asked, step):
+            near = torch.mm(part, self._bank.T, out=block[: len(part)]).topk(self.k, dim=1).indices
+            found.append(self._shares[near].mean(dim=1))
         shares = torch.cat(found).view(len(maps), -1, self._shares.shape[1])
         return shares.mT.reshape(len(maps), -1, *maps.shape[2:])
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from spherometer import _checks
 from spherometer.errors import InputError
 
-_ENTRIES = 1 << 25  # similarities in one block
+_ENTRIES = 1 << 22  # similarities in one block
 
 
 @torch.no_grad()
@@ -50,9 +50,14 @@ def vote(
         centre = train.mean(dim=0)  # distances do not change, and rounding shrinks
         train, asked = train - centre, asked - centre
         half = -0.5 * train.square().sum(dim=1)
-    found = []
-    for part in torch.split(asked, max(1, _ENTRIES // len(train))):
-        near = part @ train.T if half is None else torch.addmm(half, part, train.T)
+    found, step = [], max(1, _ENTRIES // len(train))
+    block = train.new_empty(
+        min(step, len(asked)), len(train)
+    )  # used again: new ones would scatter the memory
+    for part in torch.split(asked, step):
+        near = torch.mm(part, train.T, out=block[: len(part)])
+        if half is not None:
+            near.add_(half)
         rows = near.topk(k, dim=1).indices
         ballots = torch.zeros(len(part), num_classes, device=train.device)
         ballots.scatter_add_(1, labels[rows], torch.ones_like(rows, dtype=ballots.dtype))

@@ -344,7 +344,7 @@ def test_labels_that_do_not_fit():
     missing = [0, 1, math.nan, 0, None, 1]
     assert message(InputError, lambda: rld(rows, missing)) == (
         "relative_local_density: labels must be there for every row, because a missing label is not a class "
-        "of its own. Got 2 of 6 labels None or NaN, the first is label 2. "
+        "of its own. Got 2 of 6 labels None, NaN or empty, the first is label 2. "
         'Remove those rows, or pass nan="drop" to leave them out.'
     )
     assert "partitions['b'] must have one entry for each row" in message(

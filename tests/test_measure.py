@@ -362,7 +362,7 @@ def test_dropped_rows_are_counted():
             lambda: sm.measure(np.eye(3), labels=[1, 2, None]),
             InputError,
             "measure: labels must be there for every row, because a missing label is not a class of its own. "
-            "Got 1 of 3 labels None or NaN, the first is label 2. Remove those rows, or pass "
+            "Got 1 of 3 labels None, NaN or empty, the first is label 2. Remove those rows, or pass "
             'nan="drop" to leave them out.',
         ),
         (

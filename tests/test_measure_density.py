@@ -460,7 +460,7 @@ def test_json_goes_to_a_file(tmp_path):
             lambda: local_density(np.eye(3), [0, math.nan, 1]),
             InputError,
             "local_density: labels must be there for every row, because a missing label is not a class of "
-            "its own. Got 1 of 3 labels None or NaN, the first is label 1. Remove those rows, or pass "
+            "its own. Got 1 of 3 labels None, NaN or empty, the first is label 1. Remove those rows, or pass "
             'nan="drop" to leave them out.',
         ),
         (

@@ -203,6 +203,44 @@ def test_dropped_rows_are_counted_and_leave_the_others_as_they_are(exact):
         assert math.isclose(got[name].value, one.value, rel_tol=near), name
 
 
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("missing", [None, math.nan, ""])
+def test_missing_labels_outside_the_subset_are_refused_or_counted(missing):
+    x, _ = made(5000)
+    inside = torch.zeros(5000, dtype=torch.bool)
+    inside[_measure_rows.chosen_rows(5000, 1500, 0)] = True
+    first, second = (~inside).nonzero()[[5, 9], 0].tolist()
+    labels = ["left" if row[0] > 0 else "right" for row in x.tolist()]
+    whole = sm.measure(rows.Embeddings(source(x), labels=labels), nan="drop")
+    labels[first] = labels[second] = missing
+    given = rows.Embeddings(source(x), labels=labels)
+    with pytest.raises(InputError) as caught:
+        sm.measure(given)
+    assert str(caught.value) == (
+        "measure: labels must be there for every row, because a missing label is not a class of its own. "
+        f"Got 2 of 5000 labels None, NaN or empty, the first is label {first}. "
+        'Remove those rows, or pass nan="drop" to leave them out.'
+    )
+    got = sm.measure(given, nan="drop")
+    assert got.notes == ("2 rows without a label left out of the label metrics.",)
+    assert metrics_of(got) == metrics_of(whole)  # the subset has all its labels
+    x[second] = math.nan  # what is dropped for its numbers is not counted twice
+    assert sm.measure(rows.Embeddings(source(x), labels=labels), nan="drop").notes == (
+        "1 rows with NaN or infinity dropped, 4999 kept.",
+        "1 rows without a label left out of the label metrics.",
+    )
+
+
+@pytest.mark.usefixtures("few")
+def test_missing_labels_inside_the_subset_are_counted_over_all_rows():
+    x, _ = made(5000)
+    labels = np.where(x[:, 0] > 0, 1.0, 0.0)
+    labels[::2] = math.nan
+    got = sm.measure(rows.Embeddings(source(x), labels=labels), nan="drop")
+    assert got.notes == ("2500 rows without a label left out of the label metrics.",)
+    assert 600 < got["tolerance"].num < 900
+
+
 def refusal(error, x, y=None, **options):
     with pytest.raises(error) as caught:
         sm.measure(source(x), None if y is None else source(y, "y"), **options)

@@ -263,7 +263,7 @@ def test_missing_labels(name):
             metric(z, labels, **options)
         assert str(caught.value) == (
             f"{name}: labels must be there for every row, because a missing label is not a class of its own. "
-            "Got 2 of 12 labels None or NaN, the first is label 4. "
+            "Got 2 of 12 labels None, NaN or empty, the first is label 4. "
             'Remove those rows, or pass nan="drop" to leave them out.'
         )
         assert torch.equal(metric(z, labels, nan="drop", **options), clean)

@@ -185,13 +185,23 @@ def _from_store(stored: Embeddings, asked: Asked) -> Told:
     sources = [stored.rows] if stored.other is None else [stored.rows, stored.other]
     check_sides(sources)
     if not held(sources, asked.budget):
-        return measure_rows(sources, asked)
+        # before the rows are read: a label may be missing outside the random subset
+        there = None if stored.labels is None else _labels_of(stored, asked.nan)
+        told = measure_rows(sources, asked)
+        if there is not None and told.kept is not None:
+            told.unlabelled = int((told.kept & ~there).sum())
+        return told
     names = [source.name for source in sources]
     sides = _checks.feature_set("measure", names, all_of(sources), min_rows=2, nan=asked.nan)
     sides = [
         replace(side, dtype=getattr(torch, source.dtype)) for side, source in zip(sides, sources, strict=True)
     ]
     return _all_rows(names, sides, asked)
+
+
+def _labels_of(stored: Embeddings, nan: NanPolicy) -> Tensor:
+    """Which of all rows have a label."""
+    return class_codes("measure", stored.labels, len(stored), nan)[1]
 
 
 def _all_rows(names: Sequence[str], sides: list[Features], asked: Asked) -> Told:
@@ -239,8 +249,10 @@ def _dropped(told: Told, codes: tuple[Tensor, Tensor] | None) -> list[str]:
     if num := told.num_before - told.num:
         what = "pairs" if len(told.sides) > 1 else "rows"
         notes.append(f"{num} {what} with NaN or infinity dropped, {told.num} kept.")
-    if codes is not None and not bool(codes[1].all()):
-        notes.append(f"{int((~codes[1]).sum())} rows without a label left out of the label metrics.")
+    if codes is not None:
+        missing = int((~codes[1]).sum()) if told.unlabelled is None else told.unlabelled
+        if missing:
+            notes.append(f"{missing} rows without a label left out of the label metrics.")
     return notes
 
 

@@ -212,7 +212,7 @@ def measure_rows(sources: Sequence[RowSource], asked: Asked) -> Told:
     dropped = passing.num - num
     note = f" after {dropped} rows with NaN or infinity were dropped" if dropped else ""
     _checks.enough_rows("measure", sources[0].name, num, 2, note)
-    told = Told(passing.num, num)
+    told = Told(passing.num, num, kept=passing.kept)
     if len(sources) > 1:
         _measurements.add_alignment(
             told.found, told.notes, passing.alignment.mean, passing.alignment.deviation, num, dim,

@@ -53,6 +53,8 @@ class Told:
         sides: rows at hand of each side: all, or a random subset.
         units: the same on the sphere.
         positions: numbers of the rows of a random subset; None where ``sides`` are all rows.
+        kept: mask of the rows that were not dropped; None where ``sides`` are all rows.
+        unlabelled: rows that were not dropped and have no label; None where ``sides`` are all rows.
         found: alignment, uniformity and cross-uniformity.
         spectra: the spectrum family.
         notes: notes on ``found``; ``spectrum_notes`` on ``spectra``.
@@ -63,6 +65,8 @@ class Told:
     sides: list[Features] = field(default_factory=list)
     units: list[Tensor] = field(default_factory=list)
     positions: Tensor | None = None
+    kept: Tensor | None = None
+    unlabelled: int | None = None
     found: dict[str, Measurement] = field(default_factory=dict)
     spectra: dict[str, Measurement] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

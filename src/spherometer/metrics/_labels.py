@@ -18,12 +18,16 @@ _LONGEST_NAME = 60
 
 
 def _missing(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """True where a label is None or NaN (the only value that differs from itself)."""
-    if labels.dtype.kind in "biuSUmM":
+    """True where a label is None, NaN (the only value that differs from itself) or an empty text."""
+    if labels.dtype.kind in "US":
+        return np.asarray(np.char.str_len(labels) == 0)
+    if labels.dtype.kind in "biumM":
         return np.zeros(len(labels), dtype=bool)
     if labels.dtype.kind == "f":
         return np.asarray(np.isnan(labels))
-    return np.array([label is None or label != label for label in labels.tolist()], dtype=bool)
+    return np.array(
+        [label is None or label != label or label in ("", b"") for label in labels.tolist()], bool
+    )
 
 
 def class_codes(
@@ -51,7 +55,8 @@ def class_codes(
             name,
             "be there for every row",
             "a missing label is not a class of its own",
-            f"{int(missing.sum())} of {num} labels None or NaN, the first is label {int(missing.argmax())}",
+            f"{int(missing.sum())} of {num} labels None, NaN or empty, the first is label "
+            f"{int(missing.argmax())}",
             'Remove those rows, or pass nan="drop" to leave them out',
         )
     codes = np.zeros(num, dtype=np.int64)

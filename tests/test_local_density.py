@@ -161,7 +161,7 @@ def test_similar_arrangements_are_equal(seed, temperature, factor, shift):
     value = rld(rows, labels, temperature=temperature, normalize=False)
     turned = factor * (rows @ strategies.rotation(3, seed) + shift)
     assert abs(rld(turned, labels, temperature=temperature, normalize=False) - value) < 1e-10
-    renamed = np.array(["seven", "", "b"])[labels]
+    renamed = np.array(["seven", " ", "b"])[labels]
     assert rld(rows, renamed.tolist(), temperature=temperature, normalize=False) == pytest.approx(
         value, abs=1e-14
     )

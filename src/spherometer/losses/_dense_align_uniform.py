@@ -169,7 +169,7 @@ class DenseAlignUniformLoss(_dense_maps.Draws):
                 before, upto = (int((chosen < end).sum()) for end in (own[0], own[0] + own[1]))
                 own = before, upto - before
         population = POPULATIONS[self.pairs]
-        total = int(pairs.partners(images, population).sum())
+        total = pairs.num_meetings(images, population)
         if not total:
             _checks.refuse(
                 UndefinedError, function, name, f'hold a pair of cells for pairs="{self.pairs}"',

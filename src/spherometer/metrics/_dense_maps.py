@@ -28,6 +28,7 @@ class Maps:
     checked: Features  # rows [N S, D]: cells image by image, the last axis fastest
     keep: Tensor  # bool [N, S]
     grid: tuple[int, ...]
+    complete: bool  # all cells count
 
     @property
     def num(self) -> int:
@@ -45,9 +46,9 @@ class Maps:
         finite = torch.isfinite(cells).all(dim=1, keepdim=True)
         return cells.masked_fill(~finite, 0.0).view(*self.keep.shape, -1).mT.reshape(self.num, -1, *self.grid)
 
-    def unit(self, function: str, where: Tensor, *, normalize: bool) -> Tensor:
-        """The cells ``where`` [C] on the sphere."""
-        rows = self.cells[where]
+    def unit(self, where: Tensor | None, *, normalize: bool) -> Tensor:
+        """The cells ``where`` [C] on the sphere; None: all of them."""
+        rows = self.cells if where is None else self.cells[where]
         return sphere.normalize(rows) if normalize else rows
 
 
@@ -72,12 +73,12 @@ def checked_maps(
         _check_match(function, names[0], name, read[0][0], tensor, read[0][1] == is_numpy)
     masks = _masks(function, mask, [tensor for tensor, _ in read])
     found = []
-    for name, (tensor, is_numpy), keep in zip(names, read, masks, strict=True):
+    for name, (tensor, is_numpy), (keep, whole) in zip(names, read, masks, strict=True):
         wide = tensor if tensor.dtype == torch.float64 else tensor.float()
         rows = wide.flatten(2).mT.flatten(0, 1).contiguous()
         grid = tuple(tensor.shape[2:])
         features = Features(rows, None, is_numpy, tensor.dtype)
-        found.append(_finite(function, Maps(name, features, keep, grid), nan))
+        found.append(_finite(function, Maps(name, features, keep, grid, whole), nan))
     for each in found if normalize is not None else ():
         (_check_directions if normalize else _check_lengths)(function, each)
     return found
@@ -114,8 +115,8 @@ def _check_match(function: str, first: str, name: str, a: Tensor, b: Tensor, sam
         )  # fmt: skip
 
 
-def _masks(function: str, mask: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Bool [N, S] for each argument. One mask is that of the first."""
+def _masks(function: str, mask: Any, tensors: Sequence[Tensor]) -> list[tuple[Tensor, bool]]:
+    """Bool [N, S] for each argument, and whether nobody gave it. One mask is that of the first."""
     given = list(mask) if isinstance(mask, (tuple, list)) else [mask]
     if len(given) > len(tensors):
         one = "one mask" if len(tensors) == 1 else "one mask, or one for each side"
@@ -128,9 +129,8 @@ def _masks(function: str, mask: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
     for each, tensor in zip(given, tensors, strict=True):
         shape = (len(tensor), *tensor.shape[2:])
         if each is None:
-            found.append(
-                torch.ones(len(tensor), math.prod(shape[1:]), dtype=torch.bool, device=tensor.device)
-            )
+            ones = torch.ones(len(tensor), math.prod(shape[1:]), dtype=torch.bool, device=tensor.device)
+            found.append((ones, True))
             continue
         read = torch.from_numpy(each) if isinstance(each, np.ndarray) and each.dtype == bool else each
         if not isinstance(read, Tensor) or read.dtype != torch.bool or tuple(read.shape) != shape:
@@ -140,12 +140,14 @@ def _masks(function: str, mask: Any, tensors: Sequence[Tensor]) -> list[Tensor]:
                 ShapeError, function, "mask", f"be boolean of shape {list(shape)}",
                 "True says that a cell of the map counts", got, "Reduce it to the cells of the map",
             )  # fmt: skip
-        found.append(read.flatten(1).to(tensor.device))
+        found.append((read.flatten(1).to(tensor.device), False))
     return found
 
 
 def _finite(function: str, maps: Maps, nan: NanPolicy) -> Maps:
     """Without the cells that are not finite, or refused; what is masked is not looked at."""
+    if math.isfinite(float(maps.cells.detach().sum())):  # one that is not finite would have spoilt the sum
+        return maps
     finite = torch.isfinite(maps.cells.detach()).all(dim=1).view_as(maps.keep)
     bad = maps.keep & ~finite
     if not bool(bad.any()):
@@ -157,10 +159,12 @@ def _finite(function: str, maps: Maps, nan: NanPolicy) -> Maps:
             f"{_some(maps, bad)} with NaN or infinity, the first is {_first(maps, bad)}",
             'Mask them, or pass nan="drop" to leave them out',
         )  # fmt: skip
-    return Maps(maps.name, maps.checked, maps.keep & finite, maps.grid)
+    return Maps(maps.name, maps.checked, maps.keep & finite, maps.grid, complete=False)
 
 
 def _check_directions(function: str, maps: Maps) -> None:
+    if float(torch.linalg.vector_norm(maps.cells.detach(), dim=1).amin()) > 0:
+        return  # norms that underflow are looked at below
     zero = maps.keep & (maps.cells.detach() == 0).all(dim=1).view_as(maps.keep)
     if bool(zero.any()):
         _checks.refuse(

@@ -17,7 +17,7 @@ from spherometer._checks import NanPolicy
 from spherometer.errors import UndefinedError
 from spherometer.metrics._dense_alignment import Per
 from spherometer.metrics._dense_maps import Maps, checked_maps
-from spherometer.pairs import Population, partners, population_log_rows, population_log_sum
+from spherometer.pairs import Population, num_meetings, partners, population_log_rows, population_log_sum
 
 Pairs = Literal["cross_image", "within_image", "all"]
 POPULATIONS: dict[str, Population] = {"cross_image": "between", "within_image": "within", "all": "all"}
@@ -33,26 +33,29 @@ def population_rows(
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The cells that are used: unit rows [C, D], their image [C], ascending, their number in the set [C]."""
-    cell = z.keep.flatten().nonzero().flatten()
+    size, every = z.keep.shape[1], z.complete
+    cell = (
+        torch.arange(z.keep.numel(), device=z.keep.device) if every else z.keep.flatten().nonzero().flatten()
+    )
     if num_cells is not None and num_cells < len(cell):
-        cell = cell[drawn_cells(len(cell), num_cells, generator).to(cell.device)]
-    image = cell.div(z.keep.shape[1], rounding_mode="floor")
-    counts = torch.bincount(image, minlength=z.num)
-    if pairs == "cross_image" and int((counts > 0).sum()) < 2:
+        cell, every = cell[drawn_cells(len(cell), num_cells, generator).to(cell.device)], False
+    image = cell.div(size, rounding_mode="floor")
+    counts = [size] * z.num if every else torch.bincount(image, minlength=z.num).tolist()
+    images = sum(count > 0 for count in counts)
+    if pairs == "cross_image" and images < 2:
         _checks.refuse(
             UndefinedError, function, z.name, "hold cells of at least 2 images",
             'pairs="cross_image" compares cells of different images',
-            f"{int((counts > 0).sum())} of {z.num} images with cells",
-            'Pass more images, or pairs="within_image"',
+            f"{images} of {z.num} images with cells", 'Pass more images, or pairs="within_image"',
         )  # fmt: skip
-    least = int(counts.max()) if pairs == "within_image" else len(cell)
+    least = max(counts) if pairs == "within_image" else len(cell)
     if least < 2:
         where = " of one image" if pairs == "within_image" else ""
         _checks.refuse(
             UndefinedError, function, z.name, f"hold at least 2 cells{where}",
             "uniformity is a mean over pairs of cells", f"{least}", "Pass more cells, or a wider mask",
         )  # fmt: skip
-    return z.unit(function, cell, normalize=normalize), image, cell
+    return z.unit(None if every else cell, normalize=normalize), image, cell
 
 
 def drawn_cells(num: int, num_cells: int, generator: torch.Generator | None) -> Tensor:
@@ -130,7 +133,7 @@ def dense_uniformity(
         function, maps, pairs, num_cells, normalize=normalize, generator=generator
     )
     population = POPULATIONS[pairs]
-    total = int(partners(image, population).sum())
+    total = num_meetings(image, population)
     value = population_log_sum(rows, t, image, population) - math.log(total)
     return maps.checked.scalar(value)
 

@@ -14,6 +14,14 @@ from spherometer.pairs._estimate import Estimate as Estimate
 from spherometer.pairs._estimate import Plan as Plan
 from spherometer.pairs._estimate import estimate as estimate
 from spherometer.pairs._estimate import estimate_plan as estimate_plan
+from spherometer.pairs._estimate_draws import Estimated as Estimated
+from spherometer.pairs._estimate_draws import jackknife as jackknife
+from spherometer.pairs._estimate_draws import ratio_of_logs as ratio_of_logs
+from spherometer.pairs._estimate_draws import subsets as subsets
+from spherometer.pairs._estimate_rows import chosen_first as chosen_first
+from spherometer.pairs._estimate_rows import mean_of_rows as mean_of_rows
+from spherometer.pairs._estimate_rows import nearest_of as nearest_of
+from spherometer.pairs._estimate_rows import share_of_rows as share_of_rows
 from spherometer.pairs._gaussian import cross_gaussian_potential as cross_gaussian_potential
 from spherometer.pairs._gaussian import gaussian_potential as gaussian_potential
 from spherometer.pairs._logsumexp import masked_logsumexp as masked_logsumexp
@@ -30,6 +38,7 @@ from spherometer.pairs._paired import Discrepancy as Discrepancy
 from spherometer.pairs._paired import discrepancy as discrepancy
 from spherometer.pairs._paired import paired_standard_error as paired_standard_error
 from spherometer.pairs._populations import Population as Population
+from spherometer.pairs._populations import num_meetings as num_meetings
 from spherometer.pairs._populations import partners as partners
 from spherometer.pairs._populations import population_log_rows as population_log_rows
 from spherometer.pairs._populations import population_log_sum as population_log_sum

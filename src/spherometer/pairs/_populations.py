@@ -9,7 +9,8 @@ Shapes: N rows, n own rows (``own``), D dimensions, G groups, M rows of the larg
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,13 +19,17 @@ from torch.utils.checkpoint import checkpoint
 from spherometer.kernels import Categorical
 from spherometer.pairs._conditional import Own, Similarity, span_of
 from spherometer.pairs._dissimilar import conditional_potential, conditional_row_sums
-from spherometer.pairs._gaussian import cross_gaussian_potential, gaussian_potential
+from spherometer.pairs._gaussian import _RANGE as RANGE
+from spherometer.pairs._gaussian import cross_gaussian_potential, dot, gaussian_potential
 from spherometer.pairs._moments import gaussian_log_rows
-from spherometer.pairs._tiles import full_precision, outside_graphs
+from spherometer.pairs._one_pass import Found, one_pass
+from spherometer.pairs._tiles import LOG2_E, full_precision, outside_graphs
 
 Population = Literal["between", "within", "all"]
 
 _ENTRIES = 1 << 20  # pairs of groups that are held at once
+_BATCH = 1 << 17  # of groups of one size: what stays in the cache
+_EXACT = 1 << 24  # whole numbers up to here are float32 numbers
 _NO_SHIFT = 5.0  # t up to which sums over unit rows are never shifted
 
 
@@ -40,6 +45,16 @@ def partners(groups: Tensor, population: Population) -> Tensor:
     _, inverse, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
     within: Tensor = sizes[inverse]
     return within - 1 if population == "within" else len(groups) - within
+
+
+def num_meetings(groups: Tensor, population: Population) -> int:
+    """The sum of ``partners``; groups ascending."""
+    num = len(groups)
+    within = 0
+    if population != "all":
+        _, sizes = torch.unique_consecutive(groups, return_counts=True)
+        within = int(torch.dot(sizes, sizes))
+    return within - num if population == "within" else num * num - (within or num)
 
 
 @outside_graphs
@@ -62,12 +77,11 @@ def population_log_sum(
     """
     start, num = span_of(len(x), own)
     if population == "within":
-        logs = within_log_rows(x[start : start + num], t, groups[start : start + num])
-        logs = logs[logs > -math.inf]
-        return torch.logsumexp(logs, 0) if len(logs) else (x.sum().double() + t) * 0 - math.inf
-    single = population == "between" and bool((groups[1:] != groups[:-1]).all())
-    if population == "between" and not single:
-        return conditional_potential(x, t, _similarity(groups, x.dtype), own=own)[0]
+        return _within(x[start : start + num], t, groups[start : start + num])
+    if population == "between":
+        similarity = _similarity(groups, x.dtype)
+        if float(similarity.rows[-1:].sum()) < len(x) - 1:  # a group has two rows
+            return conditional_potential(x, t, similarity, own=own)[0]
     parts = []
     rows = x[start : start + num]
     if num > 1:
@@ -81,8 +95,71 @@ def population_log_sum(
 
 
 def _similarity(groups: Tensor, dtype: torch.dtype) -> Similarity:
-    kernel = Categorical()
-    return Similarity(kernel, kernel.rows(groups[:, None].double(), dtype))
+    """1 within groups, 0 between them; groups ascending."""
+    codes = torch.unique_consecutive(groups, return_inverse=True)[1]
+    return Similarity(Categorical(), codes.to(dtype if len(groups) < _EXACT else torch.float64)[:, None])
+
+
+def _within(x: Tensor, t: float | Tensor, groups: Tensor) -> Tensor:
+    """Log of the sum over all pairs within groups, with its gradients from the same squares."""
+    x = x if x.dtype == torch.float64 else x.float()
+    _, sizes = torch.unique_consecutive(groups, return_counts=True)
+
+    def compute(wanted: Sequence[bool]) -> Found:
+        found = _squares(x, float(t), sizes, wanted)
+        return _differentiated(definition, (x, t), wanted) if found is None else found
+
+    def definition(x: Tensor, t: float | Tensor) -> Tensor:
+        logs = within_log_rows(x, t, groups)
+        logs = logs[logs > -math.inf]
+        return torch.logsumexp(logs, 0) if len(logs) else (x.sum().double() + t) * 0 - math.inf
+
+    with full_precision(x.device):
+        return one_pass("population_log_sum", compute, definition, x, t)
+
+
+def _squares(x: Tensor, t: float, sizes: Tensor, wanted: Sequence[bool]) -> Found | None:
+    """The same for groups of one size, in squares; None where they differ, or the range wants more care."""
+    tall, num = int(sizes.max()) if len(sizes) else 0, len(sizes)
+    if tall < 2 or tall * num != len(x) or tall * tall > _ENTRIES:
+        return None
+    groups_GMD = x.view(num, tall, x.shape[1])
+    step = max(1, _BATCH // (tall * tall))
+    total, slope = x.new_zeros((), dtype=torch.float64), None
+    raw_GMD = torch.empty_like(groups_GMD) if any(wanted) else None
+    for first in range(0, num, step):
+        z = groups_GMD[first : first + step]
+        z = z - z.mean(dim=1, keepdim=True)  # no distance changes
+        left = z * (2 * t * LOG2_E)
+        half = torch.linalg.vecdot(left, z).mul_(-0.5)
+        if not -4 * float(half.amin()) <= RANGE[x.dtype] * LOG2_E:
+            return None
+        k = torch.baddbmm(half.unsqueeze(1), left, z.mT).add_(half.unsqueeze(2)).exp2_()
+        k.diagonal(dim1=1, dim2=2).zero_()
+        total += k.sum()
+        if raw_GMD is not None:
+            raw = torch.bmm(k, z, out=raw_GMD[first : first + step])
+            raw.addcmul_(k.sum(dim=2, keepdim=True), z, value=-1)
+            if wanted[1]:
+                slope = dot(z.flatten(0, 1), raw.flatten(0, 1)) + (0 if slope is None else slope)
+    factor = 4 * t / total
+    raw_ND = raw_GMD.view_as(x) if raw_GMD is not None and wanted[0] else None
+    return Found(total.log(), (raw_ND, None if slope is None else slope * factor / (2 * t)), factor)
+
+
+def _differentiated(
+    definition: Callable[..., Tensor], inputs: Sequence[Any], wanted: Sequence[bool]
+) -> Found:
+    """A value with its gradients by its definition, where one pass is not enough."""
+    with torch.set_grad_enabled(any(wanted)):
+        leaves = [
+            one.detach().requires_grad_(want) if isinstance(one, Tensor) else one
+            for one, want in zip(inputs, wanted, strict=True)
+        ]
+        value = definition(*leaves)
+        picked = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want]
+        found = iter(torch.autograd.grad(value, picked) if picked else ())
+    return Found(value.detach(), [next(found) if want else None for want in wanted])
 
 
 @torch.no_grad()

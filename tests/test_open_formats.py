@@ -1,6 +1,7 @@
 """Readers of safetensors, .pt, faiss and text against the libraries that write them."""
 
 import json
+import zlib
 
 import faiss
 import numpy as np
@@ -11,8 +12,12 @@ import torch
 
 import malformed
 import malicious
+import spherometer as sm
 from spherometer import rows, stores
+from spherometer.cli import main
 from spherometer.errors import InputError
+from spherometer.stores._regular import RegularFile
+from spherometer.stores._verified import Part, VerifiedFile
 
 KINDS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8)
 
@@ -47,6 +52,113 @@ def test_a_pt_file_of_one_tensor_a_view_and_a_parameter(tmp_path):
     for value in (z, z[5:], torch.nn.Parameter(z)):
         torch.save(value, tmp_path / "z.pt")
         assert torch.equal(stores.open(tmp_path / "z.pt").read(0, 20), value.detach())
+
+
+def flipped(path, tensor):
+    """Flip one bit of the numbers of ``tensor`` in the file."""
+    content = bytearray(path.read_bytes())
+    numbers = tensor.numpy().tobytes()
+    place = content.find(numbers) + len(numbers) // 2
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_of_a_pt_file_is_noticed_in_what_was_read(tmp_path, capsys):
+    z, y, labels, path = (
+        features(torch.float32),
+        features(torch.float32) + 1,
+        torch.arange(5000),
+        tmp_path / "z.pt",
+    )
+    why = (
+        f"open: file {str(path)!r} must be a whole .pt file, because a damaged one has no trustworthy "
+        "numbers. Got the checksum of 'z/data/0' is wrong. Write it again, or copy it again."
+    )
+    torch.save({"z": z, "y": y, "labels": labels}, path)
+    flipped(path, z)
+    opened = stores.open(path, column="z")
+    with pytest.raises(InputError) as caught:
+        read_all(opened)  # in order: by the last read
+    assert str(caught.value) == why
+    opened = stores.open(path, column="z")
+    opened.read(4000, 5000)
+    opened.read(0, 100)
+    for _ in range(2):  # in any other order: by check, and again
+        with pytest.raises(InputError) as caught:
+            opened.check()
+        assert str(caught.value) == why
+    for call in (sm.measure, lambda each: sm.compare(each, path)):
+        with pytest.raises(InputError, match="the checksum of 'z/data/0' is wrong"):
+            call(path)
+    assert main(["measure", str(path), "--column", "z"]) == 2
+    assert capsys.readouterr().err == f"spherometer: {why}\n"
+    opened = stores.open(path, column="y", labels="labels")  # of the others nothing is wrong
+    assert torch.equal(read_all(opened), y)
+    opened.check()
+    views = stores.open(path, views=("y", "z"))
+    views.other.read(0, 10)
+    with pytest.raises(InputError, match="the checksum of 'z/data/0' is wrong"):
+        views.check()
+
+
+def test_a_flipped_bit_in_the_labels_or_the_description_of_a_pt_file(tmp_path):
+    z, labels, path = features(torch.float32, 40), torch.arange(40), tmp_path / "z.pt"
+    torch.save({"z": z, "labels": labels}, path)
+    whole = path.read_bytes()
+    flipped(path, labels)
+    assert stores.open(path).shape == (40, 3)
+    with pytest.raises(InputError, match="the checksum of 'z/data/1' is wrong"):
+        stores.open(path, labels="labels")
+    path.write_bytes(whole.replace(b"labels", b"lavels", 1))
+    with pytest.raises(InputError, match=r"Bad CRC-32 for file 'z/data\.pkl'"):
+        stores.open(path)
+    torch.save(z[30:], path)  # a part of its storage: the rest is looked at by check
+    flipped(path, z[:30])
+    opened = stores.open(path)
+    assert torch.equal(opened.read(0, 10), z[30:])
+    with pytest.raises(InputError, match="the checksum of 'z/data/0' is wrong"):
+        opened.check()
+
+
+def test_a_pt_file_without_checksums_is_refused(tmp_path):
+    path = tmp_path / "z.pt"
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(features(torch.float32, 20), path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with pytest.raises(InputError) as caught:
+        stores.open(path)
+    assert str(caught.value) == (
+        f"open: file {str(path)!r} must have checksums, because a damaged one has no trustworthy numbers. "
+        "Got an archive without any. Save it after torch.serialization.set_crc32_options(True)."
+    )
+
+
+def test_parts_are_compared_in_any_order_of_reads(tmp_path):
+    content = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()
+    path = tmp_path / "bytes"
+    path.write_bytes(content)
+    spans = [(0, 1000), (1000, 1001), (1200, 5000)]
+    generator = np.random.default_rng(1)
+    for _ in range(200):
+        wrong = int(generator.integers(0, 4))
+        file = VerifiedFile(path)
+        file.expect(
+            Part(f"part {i}", a, b, zlib.crc32(content[a:b]) ^ (i == wrong)) for i, (a, b) in enumerate(spans)
+        )
+        touched, said = False, ""
+        try:
+            for _ in range(int(generator.integers(1, 6))):
+                first, last = sorted(generator.integers(0, 5001, 2).tolist())
+                a, b = spans[wrong] if wrong < 3 else (0, 0)
+                touched |= max(first, a) < min(last, b)
+                assert file.read(first, last - first) == content[first:last]
+            file.check()
+        except InputError as error:
+            said = str(error)
+        assert (f"the checksum of 'part {wrong}' is wrong" in said) == bool(said) == touched
+    assert VerifiedFile(path).digest().sha256 == RegularFile(path).digest().sha256
 
 
 def test_safetensors_is_never_taken_where_the_library_refuses(tmp_path):

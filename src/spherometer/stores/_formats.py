@@ -10,6 +10,7 @@ from spherometer.stores._rows_arrow import open_arrow, open_parquet
 from spherometer.stores._rows_npy import open_npy, open_npz
 from spherometer.stores._rows_text import TextTable
 from spherometer.stores._stored import Stored, Wanted, chosen
+from spherometer.stores._verified import VerifiedFile
 
 
 def open_safetensors(path: Path, wanted: Wanted) -> Stored:
@@ -21,7 +22,7 @@ def open_safetensors(path: Path, wanted: Wanted) -> Stored:
 
 def open_torch(path: Path, wanted: Wanted) -> Stored:
     """A ``.pt`` or ``.pth`` file: its tensor, or a matrix by name; vectors and lists are columns."""
-    file = RegularFile(path)
+    file = VerifiedFile(path)
     matrices, columns = _rows_torch.tensors(file)
     return Stored(matrices[chosen(file, list(matrices), wanted.column)], columns, (file,))
 

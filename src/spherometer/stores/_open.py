@@ -103,9 +103,11 @@ def open(
     if not num:
         _refuse(repr(name), "hold at least one row", "rows are measured", "none", "Check the path")
     other: RowSource | None = None
+    seconds: tuple[RegularFile, ...] = ()  # the same files, as the second view reads them
     if views is not None:
         second = replace(wanted, column=_two(views)[1])
-        other = joined_shards(name, [_opened(each, second) for each in paths]).rows
+        beside = joined_shards(name, [_opened(each, second) for each in paths])
+        other, seconds = beside.rows, beside.files
         if other.shape != stored.rows.shape:
             _checks.refuse(
                 ShapeError,
@@ -135,7 +137,7 @@ def open(
         return [values[row] for row in kept]
 
     def check() -> None:
-        for file in files:
+        for file in (*files, *seconds):
             file.check()
 
     files = stored.files

@@ -1,7 +1,8 @@
 """Tensors that torch.save wrote: torch says where they lie, without code and without reading them.
 
 The description is loaded with ``weights_only=True`` onto the device that holds nothing ("meta"); rows are
-then read from their place in the file as in any other format: a ``.pt`` may be larger than the memory.
+then read from their place in the file as in any other format: a ``.pt`` may be larger than the memory. The
+checksums of the records are taken on the way.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from spherometer.errors import InputError
 from spherometer.rows import BYTES, Dtype
 from spherometer.stores._matrix import StoredMatrix, column
 from spherometer.stores._regular import RegularFile
+from spherometer.stores._verified import Part, VerifiedFile
 
 _SAFE = (
     2,
@@ -32,7 +34,7 @@ _COLUMNS = {
 }  # fmt: skip
 
 
-def tensors(file: RegularFile) -> tuple[Mapping[str, StoredMatrix], Mapping[str, Callable[[], Any]]]:
+def tensors(file: VerifiedFile) -> tuple[Mapping[str, StoredMatrix], Mapping[str, Callable[[], Any]]]:
     """What can be features and what can be a column, by name; a file of one tensor names it "".
 
     Raises:
@@ -45,8 +47,10 @@ def tensors(file: RegularFile) -> tuple[Mapping[str, StoredMatrix], Mapping[str,
             f"torch {torch.__version__}", "Upgrade torch, or save the features with safetensors or np.save",
         )  # fmt: skip
     with file.guarded():
-        records = _records(file)
+        parts = _records(file)
         content = _described(file)
+    file.expect(parts)
+    records = {part.start: part.stop - part.start for part in parts}
     if isinstance(content, Tensor):
         content = {"": content}
     matrices: dict[str, StoredMatrix] = {}
@@ -109,9 +113,9 @@ def _offset(file: RegularFile, name: str, value: Tensor, records: Mapping[int, i
     return int(first)
 
 
-def _records(file: RegularFile) -> dict[int, int]:
-    """Offset -> bytes of every record; none may be compressed, as none of torch.save's is."""
-    records: dict[int, int] = {}
+def _records(file: RegularFile) -> list[Part]:
+    """Place and checksum of every record; none may be compressed, as none of torch.save's is."""
+    records: list[Part] = []
     head = file.read(0, min(4, file.size))
     if head != b"PK\x03\x04":
         raise ValueError(
@@ -121,6 +125,11 @@ def _records(file: RegularFile) -> dict[int, int]:
         names = [member.filename for member in archive.infolist()]
         if len(set(names)) != len(names):
             raise ValueError("two records have one name")
+        if not any(member.CRC for member in archive.infolist()):
+            file.refuse(
+                "have checksums", "a damaged one has no trustworthy numbers", "an archive without any",
+                "Save it after torch.serialization.set_crc32_options(True)",
+            )  # fmt: skip
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
                 raise ValueError(
@@ -131,6 +140,8 @@ def _records(file: RegularFile) -> dict[int, int]:
                 raise ValueError("it is a TorchScript program, not tensors")
             if tail == "data.pkl" and member.file_size > _MAX_DESCRIPTION:
                 raise ValueError(f"a description of {member.file_size} bytes is too long")
+            if tail == "data.pkl":
+                archive.read(member)  # the description against its checksum
             if tail == "byteorder" and _content(archive, member) != b"little":
                 raise ValueError("its numbers are not little-endian")
             local = file.read(member.header_offset, 30)
@@ -138,7 +149,7 @@ def _records(file: RegularFile) -> dict[int, int]:
             start += int.from_bytes(local[28:30], "little")
             if start + member.file_size > file.size:
                 raise ValueError(f"record {member.filename[:40]!r} reaches beyond the file")
-            records[start] = member.file_size
+            records.append(Part(member.filename, start, start + member.file_size, member.CRC))
     return records
 
 

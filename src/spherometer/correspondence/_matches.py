@@ -33,6 +33,13 @@ class Matches:
         image, first = (second >= 0).nonzero().unbind(dim=1)
         return cls(image, first, second[image, first], len(second))
 
+    @classmethod
+    def of_all(cls, second: Tensor) -> Matches:
+        """As ``of_cells`` where every cell of x has a partner: what stands at p is the p-th cell."""
+        num, size = second.shape
+        image = torch.arange(num, device=second.device).repeat_interleave(size)
+        return cls(image, torch.arange(size, device=second.device).repeat(num), second.flatten(), num)
+
     def __len__(self) -> int:
         return len(self.image)
 

@@ -81,19 +81,17 @@ def match_cells(
     if matching == "geometric":
         return _geometric(function, num, grids, geometry, max_distance)
     if matching == "similarity":
-        return Matches.of_cells(_most_similar(function, num, grids, features))
+        return Matches.of_all(_most_similar(function, num, grids, features))
     if matching == "random":
         drawn = generator or torch.Generator().manual_seed(0)
-        return Matches.of_cells(
-            torch.randint(sizes[1], (num, sizes[0]), generator=drawn, device=drawn.device)
-        )
+        return Matches.of_all(torch.randint(sizes[1], (num, sizes[0]), generator=drawn, device=drawn.device))
     if tuple(grids[0]) != tuple(grids[1]):
         _checks.refuse(
             ShapeError, function, "y", f"have maps of {_by(grids[0])} cells, as x",
             'matching="index" pairs cells at the same place', _by(grids[1]),
             'Resize the maps, or pass matching="geometric" with their geometry',
         )  # fmt: skip
-    return Matches.of_cells(torch.arange(sizes[0]).expand(num, -1))
+    return Matches.of_all(torch.arange(sizes[0]).expand(num, -1))
 
 
 def _by(grid: Sequence[int]) -> str:
@@ -197,11 +195,17 @@ def _most_similar(
             'matching="similarity" compares them', "None" if shapes is None else f"shapes {shapes}",
             "Pass the maps of the backbone for both views",
         )  # fmt: skip
+    return most_similar_cells(*(each.detach().flatten(2).mT for each in features))
+
+
+@torch.no_grad()
+def most_similar_cells(x: Tensor, y: Tensor, *, normalize: bool = True) -> Tensor:
+    """For every cell of x [N, S, C] the cell of y [N, R, C] with the largest cosine, [N, S], in float32."""
     found = []
-    step = max(1, _ENTRIES // (math.prod(grids[0]) * math.prod(grids[1])))
-    for start in range(0, num, step):
-        one, two = (
-            sphere.normalize(each[start : start + step].detach().flatten(2).mT.float()) for each in features
-        )
+    step = max(1, _ENTRIES // max(1, x.shape[1] * y.shape[1]))
+    for start in range(0, len(x), step):
+        one, two = (each[start : start + step].float() for each in (x, y))
+        if normalize:
+            one, two = sphere.normalize(one), sphere.normalize(two)
         found.append((one @ two.mT).argmax(dim=2))
-    return torch.cat(found) if found else torch.empty(0, math.prod(grids[0]), dtype=torch.int64)
+    return torch.cat(found) if found else torch.empty(0, x.shape[1], dtype=torch.int64)

@@ -123,33 +123,36 @@ class DenseAlignUniformLoss(_dense_maps.Draws):
                 matches=matches, generator=generator,
             )  # fmt: skip
         with _views.full_precision(z1):
-            sides = given.cells(0), given.cells(1)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.align_weight != 0):
-                align, matched = self._alignment(function, given, sides)
+                align, matched = self._alignment(function, given)
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.uniform_weight != 0):
                 values = [
                     self._uniformity(function, name, cells, given.num, generator)
-                    for name, cells in zip(("z1", "z2"), sides, strict=True)
+                    for name, cells in zip(("z1", "z2"), given.units, strict=True)
                 ]
                 uniform = (values[0] + values[1]) / 2
             parts = ((self.align_weight, align), (self.uniform_weight, uniform))
-            loss = torch.stack([weight * part for weight, part in parts if weight]).sum()
+            loss = _dense_maps.weighted(parts)
         self.terms = {"alignment": align.detach(), "uniformity": uniform.detach(), "matched": matched}
         return _views.result(loss, z1)
 
-    def _alignment(
-        self, function: str, given: _dense_maps.Entered, sides: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def _alignment(self, function: str, given: _dense_maps.Entered) -> tuple[Tensor, Tensor]:
         """Mean over images of the mean over their pairs, and the pairs of a cell."""
-        rows = _ranks.count(function, sides[0][None], self.gather, min_rows=1)
-        first, second = given.ends()
-        values = powers(sides[0][first], sides[1][second], self.alpha)
-        counts = given.matches.counts()
-        numbers = [int((counts > 0).sum()), len(first), len(sides[0])]
+        cells = given.units[0]
+        rows = _ranks.count(function, cells[None], self.gather, min_rows=1)
+        values = powers(*given.ends(), self.alpha)
+        if given.every:
+            used, total = given.num, values.sum() * (given.num / max(1, len(cells)))
+        else:
+            counts = given.matches.counts()
+            used = int((counts > 0).sum())
+            weights = 1 / counts.double()[given.matches.image]
+            total = (values * weights).sum()
+        if not given.every or rows.world > 1:  # a rank without pairs stays in the graph
+            total = total + cells.sum().double() * 0
+        numbers = [used, len(values), len(cells)]
         images, num_pairs, num_cells = _dense_maps.pairs_of_all(function, numbers, self.gather, values)
-        weights = 1 / counts.double()[given.matches.image]
-        align = rows.mean((values * weights).sum() + sides[0].sum().double() * 0, images)
-        return align, align.new_full((), num_pairs / num_cells).detach()
+        return rows.mean(total, images), values.new_full((), num_pairs / num_cells)
 
     def _uniformity(
         self, function: str, name: str, cells: Tensor, num: int, generator: torch.Generator | None

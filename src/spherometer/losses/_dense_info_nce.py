@@ -133,7 +133,7 @@ class DenseInfoNCELoss(_dense_maps.Draws):
                 whole, _ = info_nce(function, *wholes, settings)
             parts.append((1 - self.dense_weight, whole.double()))
             self.terms["instance"] = whole.detach().double()
-        loss = torch.stack([weight * part for weight, part in parts if weight]).sum()
+        loss = _dense_maps.weighted(parts)
         return _views.result(loss, z1)
 
     @torch.no_grad()
@@ -168,24 +168,24 @@ class DenseInfoNCELoss(_dense_maps.Draws):
         self, function: str, given: _dense_maps.Entered, scale: float | Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         with _views.full_precision(given.maps[0]):
-            queries, cells = given.cells(0), given.cells(1)
-            first, second = given.ends()
+            queries = given.units[0]
             keys = _keys(given.maps[1])
             if self.queue is None:
                 rows = _ranks.spread(function, keys[None], self.gather, min_rows=2)
-                rest = _others(queries, given.num, rows, scale)[first]
+                rest = _others(queries, given.num, rows, scale)
                 num_negatives = rows.total - 1
             else:
                 rows = _ranks.count(function, keys[None], self.gather, min_rows=1)
                 negatives = rows_of(self.queue, queries)
                 rest, _ = pairs.masked_logsumexp(queries, negatives, scale)
-                rest, num_negatives = rest[first], len(negatives)
-            positive = cosines(queries[first], cells[second]) * scale
-            numbers = [len(first), len(queries)]
+                num_negatives = len(negatives)
+            positive = cosines(*given.ends()) * scale
+            numbers = [len(positive), len(queries)]
             num_pairs, num_cells = _dense_maps.pairs_of_all(function, numbers, self.gather, queries)
-            # a rank without pairs stays in the graph: all ranks run one backward
-            nothing = (queries.sum() + keys.sum()).double() * 0
-            loss = rows.mean(nothing - log_likelihoods(rest, positive).sum(), num_pairs)
+            total = -log_likelihoods(given.at_first(rest), positive).sum()
+            if not given.every or rows.world > 1:  # a rank without pairs stays in the graph
+                total = total + (queries.sum() + keys.sum()).double() * 0
+            loss = rows.mean(total, num_pairs)
             mean = rows.mean(positive.detach().sum(), num_pairs)
         matched = mean.new_full((), num_pairs / num_cells)
         return loss, {**terms_of(loss, mean, 1 + num_negatives), "matched": matched}

@@ -8,6 +8,7 @@ Shapes: N images of all ranks, n own images, D channels, S cells of a map, P own
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,9 @@ from torch import Tensor, nn
 
 from spherometer import _checks, sphere
 from spherometer.correspondence import Matches, match_cells
-from spherometer.correspondence._matching import RULES
+from spherometer.correspondence._matching import RULES, most_similar_cells
 from spherometer.errors import InputError, ShapeError, UndefinedError
-from spherometer.losses import _ranks
+from spherometer.losses import _ranks, _views
 
 
 @dataclass(frozen=True)
@@ -26,24 +27,41 @@ class Entered:
     """The checked maps of a call on this rank, and their pairs."""
 
     maps: tuple[Tensor, Tensor]  # [n, D, *grid], float32 or float64
+    units: tuple[Tensor, Tensor]  # the cells of each side on the sphere [n S, D], image by image
     matches: Matches
+    rule: str | None  # None: the pairs were given
 
     @property
     def num(self) -> int:
         """Own images n."""
         return len(self.maps[0])
 
-    def cells(self, side: int) -> Tensor:
-        """Unit cells [n S, D] of one side, image by image."""
-        return sphere.normalize(self.maps[side].flatten(2).mT.flatten(0, 1))
+    @property
+    def every(self) -> bool:
+        """Whether all cells of the first side are matched once, in their order."""
+        return self.rule in ("index", "similarity", "random")
 
     def ends(self) -> tuple[Tensor, Tensor]:
-        """Where the ends of the pairs stand among the cells of each side, [P] and [P]."""
-        first, second = (math.prod(each.shape[2:]) for each in self.maps)
-        return (
-            self.matches.image * first + self.matches.first,
-            self.matches.image * second + self.matches.second,
-        )
+        """Cells at both ends of the pairs, [P, D] each."""
+        one, two = self.units
+        if self.rule == "index":
+            return one, two
+        partners = _taken(two, self.matches.image * self._size(1) + self.matches.second)
+        return self.at_first(one), partners
+
+    def at_first(self, values: Tensor) -> Tensor:
+        """Of values of the cells of the first side, those that the pairs begin with."""
+        if self.every:
+            return values
+        return _taken(values, self.matches.image * self._size(0) + self.matches.first)
+
+    def _size(self, side: int) -> int:
+        return math.prod(self.maps[side].shape[2:])
+
+
+def _taken(rows: Tensor, places: Tensor) -> Tensor:
+    """Rows at places, any of them several times; on a CPU in the way with the faster backward."""
+    return rows.index_select(0, places) if rows.device.type == "cpu" else rows[places]
 
 
 def check_rule(function: str, matching: Any) -> None:
@@ -85,16 +103,26 @@ def entered(
             "map i of one belongs to map i of the other", shown.replace("torch.", ""),
             "Pass the maps of two views of the same images",
         )  # fmt: skip
-    rule = matching if matches is None else matches
-    features = None
-    if isinstance(rule, str) and rule == "similarity":
-        features = (z1, z2) if match_features is None else match_features
-    found = match_cells(
-        len(z1), (z1.shape[2:], z2.shape[2:]), rule, geometry=geometry, features=features,
-        generator=generator, function=function,
-    ).to(z1.device)  # fmt: skip
     wide = [value if value.dtype == torch.float64 else value.float() for value in (z1, z2)]
-    return Entered((wide[0], wide[1]), found)
+    with _views.full_precision(z1):
+        one, two = (sphere.normalize(value.flatten(2).mT.flatten(0, 1)) for value in wide)
+    rule, name = matching if matches is None else matches, matching if matches is None else None
+    if matches is None and matching == "similarity" and match_features is None:
+        cells = (unit.detach().view(len(z1), -1, z1.shape[1]) for unit in (one, two))
+        with _views.full_precision(z1):
+            found = Matches.of_all(most_similar_cells(*cells, normalize=False))
+    else:
+        found = match_cells(
+            len(z1), (z1.shape[2:], z2.shape[2:]), rule, geometry=geometry, features=match_features,
+            generator=generator, function=function,
+        ).to(z1.device)  # fmt: skip
+    return Entered((wide[0], wide[1]), (one, two), found, name)
+
+
+def weighted(parts: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """Sum of weight * part over the parts that have a weight."""
+    first, *others = (weight * part for weight, part in parts if weight)
+    return sum(others, first)
 
 
 def pairs_of_all(function: str, numbers: list[int], gather: _ranks.Gather, like: Tensor) -> list[int]:

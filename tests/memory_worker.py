@@ -172,6 +172,8 @@ for _name in ("dense_uniformity", "dense_uniformity_samples"):
     for _pairs in ("cross_image", "all", "within_image"):
         _dense(_name, pairs=_pairs)
 _add("measure", lambda n: sm.measure(rows(n), rows(n, 1), labels=labels(n), metadata=ages(n), portrait=True))
+_add("estimate", lambda n: sm.estimate("uniformity", rows(n), num_rows=512))
+_add("estimate, rows", lambda n: sm.estimate("neighbor_purity", rows(n), labels(n), num_rows=8))
 _add("measure, file", lambda n: sm.measure(stored(n), budget=16 << 20))
 _add("compare", lambda n: sm.compare(rows(n), rows(n, 1), labels=(labels(n), labels(n)), paired=True))
 _add("compare, unpaired", lambda n: sm.compare(rows(n), rows(n, 1), paired=False))

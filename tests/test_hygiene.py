@@ -25,7 +25,7 @@ LAYERS = {
     4.5: {"_bandwidth_curve", "_local_density", "_measurements", "_portrait"},  # parts of measure
     4.6: {"_told"},  # what all parts know of the rows
     4.7: {"_measure_rows"},
-    5: {"_measure", "_monitor"},
+    5: {"_measure", "_monitor", "_estimates"},
     5.5: {"_compare", "_select"},  # several sets, each measured
     6: {"stores", "probes", "plots"},
     6.5: {"data"},  # training sets may lie in the files that stores read

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from spherometer._compare import compare as compare
     from spherometer._curve import BandwidthCurve as BandwidthCurve
     from spherometer._density import LocalDensity as LocalDensity
+    from spherometer._estimates import estimate as estimate
     from spherometer._local_density import local_density as local_density
     from spherometer._measure import measure as measure
     from spherometer._monitor import Monitor as Monitor
@@ -102,7 +103,9 @@ _MONITOR = ("Alarm", "Monitor")
 _COMPARE = ("Comparison", "compare")
 _SELECT = ("Selection", "select")
 _CURVES = ("BandwidthCurve", "LocalDensity")
-_OTHERS = ("Embeddings", "bandwidth_curve", "citation", "errors", "local_density", "measure", "open")
+_OTHERS = (
+    "Embeddings", "bandwidth_curve", "citation", "errors", "estimate", "local_density", "measure", "open",
+)  # fmt: skip
 _NAMESPACES = ("correspondence", "kernels", "losses", "plots", "probes", "sphere")
 
 __all__ = sorted(
@@ -133,6 +136,8 @@ def __getattr__(name: str) -> Any:
         import spherometer._density as module
     elif name == "bandwidth_curve":
         import spherometer._bandwidth_curve as module
+    elif name == "estimate":
+        import spherometer._estimates as module
     elif name == "local_density":
         import spherometer._local_density as module
     elif name == "Embeddings":

@@ -23,6 +23,7 @@ _NEAR = {torch.float32: 2.0**-7, torch.float64: 2.0**-26}
 _FEW = 1 / 512  # of a tile: so many pairs are cheaper one by one
 _KEPT = 9 << 20  # distances at most that are kept between passes
 _TILE_FULL = 1 << 20  # so many always: one tile of 1024 x 1024; else three times the numbers of the rows
+_ORDINARY = 20  # powers of two within which squares of entries neither overflow nor vanish
 _TILE, _LARGE_TILE, _LARGE = (384, 768), (512, 1024), 8192  # on a CPU; the larger ones from so many rows
 
 
@@ -52,6 +53,8 @@ def _exponent(rows: Tensor) -> int:
 
 def _scaled(rows: Tensor, exponent: int) -> Tensor:
     """Rows times a power of two, exactly; by a product where the power is a float32 (faster)."""
+    if not exponent:
+        return rows
     if abs(exponent) < 120:
         return rows * math.ldexp(1.0, exponent)
     return torch.ldexp(rows, torch.tensor(exponent))
@@ -60,8 +63,8 @@ def _scaled(rows: Tensor, exponent: int) -> Tensor:
 class Distances:
     """Distances between ``rows`` [N, D] and ``columns`` [M, D], or within ``rows``; finite, no gradient.
 
-    They are given in units of ``unit``, a power of two. The first of ``upper`` are kept until ``forget``:
-    2^20, or three times as many as the rows have numbers, and never more than 9 * 2^20.
+    They are given in units of ``unit``, a power of two. Some of ``upper``, those of the diagonal first, stay
+    until ``forget``: 2^20, or three times as many as the rows have numbers, and never more than 9 * 2^20.
     """
 
     def __init__(self, rows: Tensor, columns: Tensor | None = None) -> None:
@@ -69,6 +72,7 @@ class Distances:
         rows = rows.detach()
         others = rows if columns is None else columns.detach()
         exponent = max(_exponent(rows), _exponent(others))
+        exponent = 0 if abs(exponent) < _ORDINARY else exponent
         self.unit = math.ldexp(1.0, exponent)
         rows = _scaled(rows, -exponent)
         others = rows if columns is None else _scaled(others, -exponent)
@@ -78,8 +82,11 @@ class Distances:
         self._left = self._right if columns is None else widened(rows, self.centre)
         self._buffer = rows.new_empty(0)
         self._kept: dict[tuple[int, ...], Tensor] = {}
+        self._chosen: set[tuple[int, ...]] = set()
         self._room = min(_KEPT, max(_TILE_FULL, 3 * rows.numel()))
         self._crowded: set[tuple[int, ...]] = set()  # tiles with many near pairs
+        self._clear: set[tuple[int, ...]] = set()  # tiles without any
+        self._factor: tuple[int, int, Tensor] | None = None  # the left factor of some rows
 
     def tile(self, a: int, b: int, c: int, d: int, *, fill: float = 0.0, out: Tensor | None = None) -> Tensor:
         """Distances [b - a, d - c], valid until the next call; those of rows to themselves are ``fill``."""
@@ -92,11 +99,10 @@ class Distances:
         if place in self._crowded:
             self._again(out, *place)
         else:
-            left, right = self._left[a:b], self._right[c:d]
-            torch.mm(left_of(left), right.T, out=out)
+            right = self._right[c:d]
+            torch.mm(self._left_factor(a, b), right.T, out=out)
             self._fill_own(out, a, c, math.inf)
-            bound = _NEAR[out.dtype] * float(left[:, -1].max() + right[:, -1].max())
-            if float(out.min()) >= bound or self._mend(out, bound, a, c):
+            if place in self._clear or self._enough(out, place):
                 out.sqrt_()
             else:
                 self._crowded.add(place)
@@ -104,6 +110,20 @@ class Distances:
         if self.own and (a, b) == (c, d):
             out.add_(out.T.clone()).mul_(0.5)  # products do not promise the same last bit on both sides
         return self._fill_own(out, a, c, fill)
+
+    def _left_factor(self, a: int, b: int) -> Tensor:
+        if self._factor is None or self._factor[:2] != (a, b):
+            self._factor = (a, b, left_of(self._left[a:b]))
+        return self._factor[2]
+
+    def _enough(self, squared: Tensor, place: tuple[int, int, int, int]) -> bool:
+        """Whether products are precise enough in a tile, once its few near pairs are mended."""
+        a, b, c, d = place
+        bound = _NEAR[squared.dtype] * float(self._left[a:b, -1].max() + self._right[c:d, -1].max())
+        if float(squared.min()) < bound:
+            return self._mend(squared, bound, a, c)
+        self._clear.add(place)
+        return True
 
     def _mend(self, squared: Tensor, bound: float, a: int, c: int) -> bool:
         """Take near pairs by differences; False: there are too many."""
@@ -135,16 +155,27 @@ class Distances:
         """
         if tile is None and self.rows.device.type == "cpu":
             tile = _TILE if self.num < _LARGE else _LARGE_TILE
-        for a, b, c, d in spans(self.num, self.num, tile or tile_for(self.rows.device), symmetric=True):
-            values, size = self._kept.get((a, b, c, d)), (b - a) * (d - c)
-            if values is None and size <= self._room:
-                self._room -= size
-                values = self.tile(a, b, c, d, fill=math.inf, out=self.rows.new_empty(b - a, d - c))
-                self._kept[a, b, c, d] = values
-            elif values is None:
-                values = self.tile(a, b, c, d, fill=math.inf)
+        places = list(spans(self.num, self.num, tile or tile_for(self.rows.device), symmetric=True))
+        self._choose(places)
+        for a, b, c, d in places:
+            values = self._kept.get((a, b, c, d))
+            if values is None:
+                chosen = (a, b, c, d) in self._chosen
+                out = self.rows.new_empty(b - a, d - c) if chosen else None
+                values = self.tile(a, b, c, d, fill=math.inf, out=out)
+                if chosen:
+                    self._kept[a, b, c, d] = values
             yield Block(a, b, c, d, values, c != a)
+
+    def _choose(self, places: list[tuple[int, ...]]) -> None:
+        """Which tiles are kept: those on the diagonal cost most."""
+        for a, b, c, d in sorted(places, key=lambda place: place[0] != place[2]):
+            size = (b - a) * (d - c)
+            if size <= self._room and (a, b, c, d) not in self._chosen:
+                self._room -= size
+                self._chosen.add((a, b, c, d))
 
     def forget(self) -> None:
         """Keep nothing."""
-        self._kept, self._room, self._buffer = {}, 0, self.rows.new_empty(0)
+        self._kept, self._room, self._buffer, self._factor = {}, 0, self.rows.new_empty(0), None
+        self._chosen.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -103,9 +103,10 @@ def labelled_rows(
     found = [class_codes(function, each, num, nan, name) for name, each in labels.items()]
     if kept is not None:
         found = [(codes[kept], there[kept]) for codes, there in found]
-    everywhere = torch.stack([there for _, there in found]).all(dim=0)
+    everywhere = found[0][1] if len(found) == 1 else torch.stack([there for _, there in found]).all(dim=0)
     rows = checked.rows.detach()
-    if not bool(everywhere.all()):
+    complete = bool(everywhere.all())
+    if not complete:
         rows = rows[everywhere.to(rows.device)]
     if len(rows) < 2:
         _checks.refuse(
@@ -118,9 +119,8 @@ def labelled_rows(
             "Pass the whole set at once",
         )
     if normalize:
-        _checks.refuse_zero_rows(function, "z", rows)
-        rows = sphere.normalize(rows)
-    return checked, rows, [codes[everywhere].to(rows.device) for codes, _ in found]
+        rows = sphere.unit_rows(function, "z", replace(checked, rows=rows), scale=True)
+    return checked, rows, [(codes if complete else codes[everywhere]).to(rows.device) for codes, _ in found]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from spherometer.errors import InputError, UndefinedError
 from spherometer.metrics._jackknife import NUM_GROUPS, group_of_rows, interval
 from spherometer.metrics._labels import labelled_rows
 
+_SMALL = 384  # rows that are one tile
 _ROUNDING = 4  # mean distances of fewer last places than this are rounding errors of the rows
 
 
@@ -53,9 +54,9 @@ def density_of(
     return _densities(graph, codes_N[order_N], num_classes)
 
 
-def _by_class(codes_N: Tensor) -> Tensor:
-    """An order in which most tiles lie within a class or between classes."""
-    return codes_N.argsort(stable=True)
+def _by_class(codes_N: Tensor) -> Tensor | slice:
+    """An order in which most tiles lie within a class or between classes; a small set is one tile."""
+    return slice(None) if len(codes_N) <= _SMALL else codes_N.argsort(stable=True)
 
 
 def _graph(function: str, rows_ND: Tensor, temperatures: Sequence[float]) -> pairs.NeighborGraph:
@@ -70,21 +71,19 @@ def _graph(function: str, rows_ND: Tensor, temperatures: Sequence[float]) -> pai
 
 
 def _densities(graph: pairs.NeighborGraph, codes_N: Tensor, num_classes: int) -> list[Density]:
-    num, sizes_C = len(codes_N), torch.bincount(codes_N, minlength=num_classes).double()
-    together = float((sizes_C * (sizes_C - 1)).sum()) / (num * (num - 1))  # pairs of one class
+    num, sizes_C = len(codes_N), torch.bincount(codes_N, minlength=num_classes)
+    together = (int(torch.dot(sizes_C, sizes_C)) - num) / (num * (num - 1))  # pairs of one class
     found = []
     for temperature, own_N, all_N in zip(
         graph.temperatures, *pairs.class_strengths(graph, codes_N), strict=True
     ):
-        within_C, shares_C = (
-            sizes_C.new_zeros(num_classes).index_add_(0, codes_N, s) for s in (own_N, all_N)
-        )
-        total = shares_C.sum()
-        within_C, shares_C = within_C / total, shares_C / total
+        both_2N = torch.stack([own_N, all_N])
+        both_2C = both_2N.new_zeros(2, num_classes).index_add_(1, codes_N, both_2N)
+        within_C, shares_C = both_2C / both_2C[1].sum()
         squares_C = shares_C.square()
         terms_C = within_C - squares_C
         # no row is its own neighbour, but the null model of modularity pairs it with itself
-        random = -float((all_N / total).square().sum()) * (1 - together)
+        random = -float(torch.dot(all_N, all_N) / all_N.sum().square()) * (1 - together)
         found.append(
             Density(
                 temperature,

@@ -71,7 +71,7 @@ class Distances:
         self.num, self.own = len(rows), columns is None
         rows = rows.detach()
         others = rows if columns is None else columns.detach()
-        exponent = max(_exponent(rows), _exponent(others))
+        exponent = _exponent(rows) if columns is None else max(_exponent(rows), _exponent(others))
         exponent = 0 if abs(exponent) < _ORDINARY else exponent
         self.unit = math.ldexp(1.0, exponent)
         rows = _scaled(rows, -exponent)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spherometer.pairs._gaussian import widen
-from spherometer.pairs._tiles import LOG2_E, full_precision, walk
+from spherometer.pairs._tiles import LOG2_E, Walk, full_precision
 
 MOST = 80.0  # |log mean| up to which the squares of k / mean stay far inside float64
 
@@ -59,21 +59,15 @@ def paired_standard_error(
             widened = widen(wide, wide.mean(dim=0), t)
             # the log of the mean goes into the exponent, through the column of ones
             widened.z[:, -1] -= log_mean * LOG2_E / 2
-            walks.append(
-                walk(widened.left, widened.z, n, symmetric=True, skip=(0,), tile=None)
-            )  # left holds -t|x|^2 - log_mean / 2 too
-        rows = first.new_zeros(n, dtype=torch.float64)
-        squares = rows.new_zeros(())
+            walks.append(Walk(widened.left, widened.z, n, symmetric=True, skip=(0,)))
+            # left holds -t|x|^2 - log_mean / 2 too
+        rows, squares = first.new_zeros(n, dtype=torch.float64), walks[0].total()
         for a, b in zip(*walks, strict=True):
             h = a.values.mul_(weights[0]).sub_(b.values, alpha=weights[1])
-            rows[a.a : a.b] += h.sum(dim=1)
-            flat = h.view(-1)
-            square = torch.dot(flat, flat)
-            if a.mirrored:
-                rows[a.c : a.d] += h.sum(dim=0)
-            squares += square * 2 if a.mirrored else square
+            a.add_sums(rows, rows)
+            squares.add(a, torch.dot(h.view(-1), h.view(-1)))
     row_squares, total, pairs = float(rows.square().sum()), float(rows.sum()), n * (n - 1)
-    square_sum = float(squares)
+    square_sum = float(squares.value())
     alike = (row_squares - square_sum) / (pairs * (n - 2))
     same = square_sum / pairs
     apart = (total * total - 4 * row_squares + 2 * square_sum) / (pairs * (n - 2) * (n - 3))
@@ -106,19 +100,15 @@ def discrepancy(rows: Tensor, num_first: int, members: Tensor, t: float) -> Disc
     other = num - num_first
     own = torch.zeros(1, num, dtype=torch.bool, device=points.device)
     own[:, :num_first] = True
-    picked = torch.cat([own, members]).to(torch.float64).T.contiguous()  # [N + M, 1 + P]
+    picked = torch.cat([own, members]).to(torch.float64)  # [1 + P, N + M]
     sums, degree = torch.zeros_like(picked), points.new_zeros(num)
     with full_precision(points.device):
         widened = widen(points, points.mean(dim=0), t)
-        for block in walk(widened.left, widened.z, num, symmetric=True, skip=(0,), tile=None):
-            k = block.values
-            sums[block.a : block.b].addmm_(k, picked[block.c : block.d])
-            degree[block.a : block.b] += k.sum(dim=1)
-            if block.mirrored:
-                sums[block.c : block.d].addmm_(k.T, picked[block.a : block.b])
-                degree[block.c : block.d] += k.sum(dim=0)
-    within = (picked * sums).sum(dim=0)
-    from_first = picked.T @ degree
+        for block in Walk(widened.left, widened.z, num, symmetric=True, skip=(0,)):
+            block.add_sums(degree, degree)
+            block.add_products(picked, picked, sums, sums)
+    within = (picked * sums).sum(dim=1)
+    from_first = picked @ degree
     across = from_first - within
     rest = degree.sum() - within - 2 * across
     values = within / (num_first * (num_first - 1)) + rest / (other * (other - 1))

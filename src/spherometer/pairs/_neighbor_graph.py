@@ -183,13 +183,13 @@ def _levels(
     shifted = [farthest * scale >= _PLAIN[dtype] for scale in scales]
     sums = near.new_zeros(len(scales), len(near))
     for block in distances.upper(tile=tile):
-        rows, columns = slice(block.a, block.b), slice(block.c, block.d)
         for sum_, scale, relative in zip(sums, scales, shifted, strict=True):
-            found = terms.of_rows(block, scale) if relative else terms.plain(block, scale)
-            sum_[rows] += found.sum(dim=1)
+            if not relative:
+                block.add_sums(sum_, sum_, terms.plain(block, scale))
+                continue
+            sum_[block.a : block.b] += terms.of_rows(block, scale).sum(dim=1)
             if block.mirrored:
-                found = terms.of_columns(block, scale) if relative else found
-                sum_[columns] += found.sum(dim=0)
+                sum_[block.c : block.d] += terms.of_columns(block, scale).sum(dim=0)
     for scale, relative, excess in zip(scales, shifted, sums.log_(), strict=True):
         yield _Level(scale, relative, excess)
 

@@ -140,24 +140,37 @@ def _y_aware(
         similarity = given.similarity(function, rows, dtype)
         own = rows.own.unbind()
         partner = _cosines(*own) * scale  # [n], the same for both views
-        if settings.compat:
-            shares, gaps = _by_columns(rows, similarity)
+        alone = both and settings.repulsion == "all" and not settings.compat and rows.world == 1
+        if alone:
+            pulls = pairs.mean_gap(own[0], own[1], similarity) * scale
+            loss = pulls - _log_likelihoods(_rests(rows, both, scale), partner).mean()
+            attraction, factor = partner.detach().mean() - pulls.detach(), 1
         else:
-            shares, gaps = None, _gaps(rows, similarity, both)
-        pulls = (rows.own.double() * gaps).sum(dim=2) * scale  # b_i s_ip - sum_j a_ij s_ij
-        attraction = (partner if shares is None else shares * partner) - pulls
-        if settings.repulsion == "all":
-            likelihoods = _log_likelihoods(_rests(rows, both, scale), partner)
-            values = pulls - (likelihoods if shares is None else shares * likelihoods)
-        else:
-            values = _repelled(rows, similarity, settings, scale)
-            if settings.repulsion == "expw":
-                values = values - attraction
-        factor = 1 if shares is None else 2  # the published code divides a sum over 2 N rows by N
-        loss = rows.average(values, 2) * factor
-        attraction = rows.average(attraction.detach(), 2) * factor
+            loss, attraction, factor = _by_rows(rows, similarity, settings, scale, partner)
     candidates = 2 * rows.total - 1 if both else rows.total
     return _views.result(loss, like), _parts(loss, attraction, candidates, factor)
+
+
+def _by_rows(
+    rows: Rows, similarity: pairs.Similarity, settings: _Settings, scale: float | Tensor, partner: Tensor
+) -> tuple[Tensor, Tensor, int]:
+    """The loss, the attraction in it (detached) and the factor of both, from the losses of rows."""
+    both = settings.both
+    if settings.compat:
+        shares, gaps = _by_columns(rows, similarity)
+    else:
+        shares, gaps = None, _gaps(rows, similarity, both)
+    pulls = (rows.own.double() * gaps).sum(dim=2) * scale  # b_i s_ip - sum_j a_ij s_ij
+    attraction = (partner if shares is None else shares * partner) - pulls
+    if settings.repulsion == "all":
+        likelihoods = _log_likelihoods(_rests(rows, both, scale), partner)
+        values = pulls - (likelihoods if shares is None else shares * likelihoods)
+    else:
+        values = _repelled(rows, similarity, settings, scale)
+        if settings.repulsion == "expw":
+            values = values - attraction
+    factor = 1 if shares is None else 2  # the published code divides a sum over 2 N rows by N
+    return rows.average(values, 2) * factor, rows.average(attraction.detach(), 2) * factor, factor
 
 
 def _parts(loss: Tensor, attraction: Tensor, candidates: int, factor: int) -> dict[str, Tensor]:

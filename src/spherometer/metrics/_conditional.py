@@ -47,8 +47,7 @@ def with_metadata(
             "Pass the meta-data of these rows, in their order",
         )  # fmt: skip
     encoded = encoded if kept is None else encoded[kept]
-    stays = found.keep(encoded)
-    if bool(stays.all()):
+    if found.missing != "drop" or bool((stays := found.keep(encoded)).all()):
         return None, encoded, found
     return stays, encoded[stays], found
 

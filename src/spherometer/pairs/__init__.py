@@ -2,6 +2,7 @@
 
 from spherometer.pairs._conditional import Similarity as Similarity
 from spherometer.pairs._conditional import kernel_sums as kernel_sums
+from spherometer.pairs._conditional import mean_gap as mean_gap
 from spherometer.pairs._conditional_distances import anchor_distances as anchor_distances
 from spherometer.pairs._conditional_distances import anchor_mean as anchor_mean
 from spherometer.pairs._conditional_distances import conditional_distances as conditional_distances

@@ -9,7 +9,7 @@ Shapes: N rows, n own rows (``own``), D dimensions, P columns of the kernel's ro
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from spherometer.kernels import Kernel
+from spherometer.pairs._one_pass import Found, one_pass
 from spherometer.pairs._tiles import (
     Block,
     Weighing,
@@ -181,3 +182,49 @@ def kernel_sums(
         widened = torch.cat([z, z.new_ones(len(z), 1)], dim=1)
         sums = _KernelSums.apply(widened, similarity, own, False, tile)  # type: ignore[no-untyped-call]
     return sums[:, :-1], sums[:, -1].detach()
+
+
+@outside_graphs
+def mean_gap(x: Tensor, y: Tensor, similarity: Similarity) -> Tensor:
+    r"""How much nearer a row is to its partner than to its positives: what y-Aware InfoNCE adds to NT-Xent.
+
+    Mean over both views of z_i . (z_p - sum_j a_ij z_j), j over both views of all samples but i itself, p the
+    other view of i, a_ij = w_ij / sum_k w_ik; 0 where the kernel tells all samples apart.
+
+    Args:
+        x: [N, D] one view.
+        y: [N, D] the other.
+        similarity: of the N samples.
+
+    Returns:
+        0-dim float64, differentiable in both; twice for at most 1024 rows.
+
+    Cost: as ``kernel_sums``, value and gradient together twice that; O(N D) memory.
+    """
+
+    def compute(wanted: Sequence[bool]) -> Found:
+        centre = (x.mean(dim=0) + y.mean(dim=0)) / 2
+        one, two, both = x - centre, y - centre, x + y
+        spread, sums = kernel_sums(similarity, one + two)
+        weights = 2 * sums.double()
+        shares = 1 / (1 + weights)
+        across, back = (torch.addcmul(-spread, rows, weights.to(x.dtype).unsqueeze(1)) for rows in (two, one))
+        gaps = torch.linalg.vecdot(x, across).double() + torch.linalg.vecdot(y, back)
+        gradients: list[Tensor | None] = [None, None]
+        if any(wanted):
+            share, weight = (each.to(x.dtype).unsqueeze(1) for each in (shares, shares * weights))
+            pulled = kernel_sums(similarity, both.mul_(share))[0]
+            for side, (gap, other) in enumerate(((across, y), (back, x))):
+                if wanted[side]:
+                    gradients[side] = gap.mul_(share).addcmul_(other, weight).sub_(pulled)
+        return Found((gaps * shares).mean() / 2, gradients, shares.new_full((), 0.5 / max(1, len(x))))
+
+    def definition(x: Tensor, y: Tensor) -> Tensor:
+        centre = (x + y).detach().mean(dim=0) / 2
+        spread, sums = kernel_sums(similarity, x + y - 2 * centre)
+        spread, weights = spread.double(), 2 * sums.double()[:, None]
+        gaps = [(weights * (rows - centre).double() - spread) / (1 + weights) for rows in (y, x)]
+        return (x.double() * gaps[0] + y.double() * gaps[1]).sum(dim=1).mean() / 2
+
+    with full_precision(x.device):
+        return one_pass("mean_gap", compute, definition, x, y)

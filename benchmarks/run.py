@@ -3,8 +3,9 @@
 Run: python benchmarks/run.py [--out benchmarks/results] [--quick] [--budget 585] [--only uniformity ...]
 
 Every script runs in a process of its own with the sizes of the plan below, on one thread. Each has an
-allotted time on an idle machine; one that no longer fits into the budget runs with ``--quick``, or not at
-all, and the page says so. Each script can be run alone, with more sizes.
+allotted time on an idle machine, stretched by how long those before it took; one that would leave the others
+too little runs with ``--quick``, or not at all, and the page says so. Each script can be run alone, with
+more sizes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,14 +45,13 @@ class Script:
 
 
 PLAN = (
-    Script("uniformity", ("--no-memory", "--seconds", "5"), 105, 20),
+    Script("uniformity", ("--no-memory", "--seconds", "4"), 95, 20),
     Script(
         "info_nce", ("--no-memory", "--seconds", "4", "--num", "256", "512", "768", "4096", "16384"), 45, 15
     ),
     Script("conditional", ("--no-memory", "--seconds", "2", "--num", "256", "768", "4096"), 40, 20),
     Script("local_density", ("--no-memory", "--seconds", "3", "--num", "4000"), 25, 15),
-    Script("small", ("--quick", "--seconds", "0.5"), 45, 25),
-    Script("scaling", (), 70, 15),
+    Script("small", ("--quick", "--seconds", "0.4"), 60, 45),
     Script("memory", (), 65, 25),
     Script("processes", (), 12, 8),
     Script("peers", (), 10, 6),
@@ -60,6 +61,7 @@ PLAN = (
     Script("losses_more", ("--no-memory", "--seconds", "3"), 20, 12),
     Script("streamed", ("--no-memory", "--seconds", "8", "--num", "16384"), 22, 22),
     Script("neighbors", ("--no-memory", "--seconds", "3", "--num", "4000"), 12, 10),
+    Script("scaling", (), 70, 15),
     Script("monitor", ("--num", "1"), 6, 6, ("--num", "1")),
     Script("gpu", (), 3, 3),
 )
@@ -78,29 +80,32 @@ class Runner:
 
     def __init__(self, budget: float, quick: bool) -> None:
         self.quick, self.end = quick, time.monotonic() + budget
+        self.allotted = self.taken = 1.0  # seconds: their quotient is the pace of this machine
         self.notes: list[str] = []
         self.failed: list[str] = []
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["torch", "numpy", "spherometer.pairs"])
 
-    def run(self, script: Script, out: Path) -> dict[str, Any] | None:
-        """What the script wrote, with its text; None where it did not run."""
+    def run(self, script: Script, out: Path, later: Sequence[Script] = ()) -> dict[str, Any] | None:
+        """What the script wrote, with its text; None where it did not run. ``later`` need time too."""
         path = HERE / f"{script.name}.py"
         if not path.exists():
             return None
-        left = self.end - time.monotonic()
+        left, pace = self.end - time.monotonic(), max(1.0, self.taken / self.allotted)
         arguments, seconds = list(script.arguments), script.seconds
-        if self.quick or left < seconds:
+        short = left - pace * sum(one.quick for one in later) < pace * seconds
+        if self.quick or short:
             arguments, seconds = self._shortened(script), script.quick
-            if not self.quick:
-                self.notes.append(f"{script.name}: run with --quick, the time was short.")
-        if left < max(LEAST, 0.5 * seconds):
+        if left < max(LEAST, 0.5 * pace * seconds):
             self.notes.append(f"{script.name}: not run, the time was spent.")
             return None
+        if short and not self.quick:
+            self.notes.append(f"{script.name}: run with --quick, the time was short.")
         print(f"\n=== {script.name} {' '.join(arguments)}", flush=True)
         began = time.monotonic()
         code = self._process(path, [*arguments, "--out", str(out)], min(left, 4 * seconds + 30))
         took = time.monotonic() - began
+        self.allotted, self.taken = self.allotted + seconds, self.taken + took
         print(f"=== {script.name}: {took:.0f} s", flush=True)
         written = sorted(out.glob("*.json"))
         if code == 0 and not written:
@@ -153,12 +158,12 @@ def main() -> None:
     began, before = time.monotonic(), machine_record()
     runner = Runner(options.budget, options.quick)
     scripts: dict[str, Any] = {}
-    for script in PLAN:
-        if options.only is None or script.name in options.only:
-            with tempfile.TemporaryDirectory() as place:
-                record = runner.run(script, Path(place))
-            if record is not None:
-                scripts[script.name] = record
+    chosen = [script for script in PLAN if options.only is None or script.name in options.only]
+    for number, script in enumerate(chosen):
+        with tempfile.TemporaryDirectory() as place:
+            record = runner.run(script, Path(place), chosen[number + 1 :])
+        if record is not None:
+            scripts[script.name] = record
     if options.quick:
         runner.notes.insert(0, "A run with --quick: few rounds and small sets.")
     if before["load"] > 0.5 * (before["cores"] or 1):

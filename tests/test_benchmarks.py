@@ -135,10 +135,19 @@ def test_what_does_not_fit_into_the_budget_is_named(tmp_path: Path) -> None:
     runner = run_module.Runner(budget=1.0, quick=False)
     script = run_module.Script("uniformity", ("--num", "64"), 100.0, 20.0)
     assert runner.run(script, tmp_path) is None
-    assert runner.notes == [
-        "uniformity: run with --quick, the time was short.",
-        "uniformity: not run, the time was spent.",
-    ]
+    assert runner.notes == ["uniformity: not run, the time was spent."]
+
+
+def test_scripts_that_come_later_keep_their_time(tmp_path: Path) -> None:
+    run_module = load("run")
+    runner = run_module.Runner(budget=60.0, quick=False)
+    ran: list[list[str]] = []
+    runner._process = lambda path, arguments, seconds: ran.append(arguments) or 0
+    script = run_module.Script("uniformity", ("--num", "64"), 40.0, 10.0)
+    runner.run(script, tmp_path, [script])
+    runner.run(script, tmp_path, [script, script, script])
+    assert ["--quick" in arguments for arguments in ran] == [False, True]
+    assert runner.notes[-2] == "uniformity: run with --quick, the time was short."
 
 
 # --- what is made of the numbers --------------------------------------------------------------------------

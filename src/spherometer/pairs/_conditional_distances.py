@@ -239,7 +239,7 @@ def _whole_mean(x: Tensor, y: Tensor, similarity: Similarity, wanted: Sequence[b
     """The mean for alpha = 2 and its gradients, of a set whose weights are one tile; as ``_spread``."""
     weights, sums, _ = similarity.whole()
     w, totals, centre = weights.to(x.dtype), sums.double(), y.mean(dim=0)
-    y_ND, x_ND, apart = y - centre, x - centre, x.double() - y.double()
+    y_ND, x_ND, apart = y - centre, x - centre, x - y
     pulled = w @ y_ND
     squares = totals * torch.linalg.vecdot(x_ND, x_ND) + w @ torch.linalg.vecdot(y_ND, y_ND)
     rest = squares - 2 * torch.linalg.vecdot(x_ND, pulled).double()
@@ -248,7 +248,7 @@ def _whole_mean(x: Tensor, y: Tensor, similarity: Similarity, wanted: Sequence[b
     shares = 1 / (1 + totals)
     value = ((torch.linalg.vecdot(apart, apart) + rest.clamp_(min=0)) * shares).mean()
     gradients: list[Tensor | None] = [None, None]
-    share, apart = shares.to(x.dtype).unsqueeze(1), apart.to(x.dtype)
+    share = shares.to(x.dtype).unsqueeze(1)
     if wanted[0]:
         gradients[0] = torch.addcmul(apart, sums.to(x.dtype).unsqueeze(1), x_ND).sub_(pulled).mul_(share)
     if wanted[1]:

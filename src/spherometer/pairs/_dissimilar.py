@@ -26,6 +26,7 @@ from spherometer.pairs._one_pass import Found, one_pass
 from spherometer.pairs._tiles import Walk, full_precision, outside_graphs
 
 _LOOK = (32, 256)  # rows and columns that are looked at for the size of the weights
+_WHOLE = 480  # rows up to which one tile is faster than three
 _NOT_FAR = 1e-3  # of 1: products with exp(-80) are normal numbers of float32
 _EXPONENTS = 80.0  # exp(-80) is a normal number in float32
 
@@ -128,7 +129,7 @@ def conditional_potential(
 
     with full_precision(x.device):
         whole = None
-        if own is None and tile is None and similarity.small:
+        if own is None and tile is None and len(x) <= _WHOLE:
             whole = similarity.whole(apart=True, threshold=threshold)
         if whole is not None and whole.mean >= _NOT_FAR:  # so is the largest
             largest = 1.0

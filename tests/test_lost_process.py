@@ -1,4 +1,4 @@
-"""The command under torchrun when one of its processes dies or freezes: all end within 30 s, and one says who."""
+"""The command under torchrun when a process of it dies or freezes: all end within 30 s, and one says who."""
 
 import os
 import signal

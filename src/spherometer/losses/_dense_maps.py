@@ -106,17 +106,20 @@ def entered(
     wide = [value if value.dtype == torch.float64 else value.float() for value in (z1, z2)]
     with _views.full_precision(z1):
         one, two = (sphere.normalize(value.flatten(2).mT.flatten(0, 1)) for value in wide)
-    rule, name = matching if matches is None else matches, matching if matches is None else None
     if matches is None and matching == "similarity" and match_features is None:
-        cells = (unit.detach().view(len(z1), -1, z1.shape[1]) for unit in (one, two))
+        sizes = (math.prod(value.shape[2:]) for value in (z1, z2))
+        cells = (
+            unit.detach().view(len(z1), size, z1.shape[1])
+            for unit, size in zip((one, two), sizes, strict=True)
+        )
         with _views.full_precision(z1):
             found = Matches.of_all(most_similar_cells(*cells, normalize=False))
     else:
         found = match_cells(
-            len(z1), (z1.shape[2:], z2.shape[2:]), rule, geometry=geometry, features=match_features,
-            generator=generator, function=function,
+            len(z1), (z1.shape[2:], z2.shape[2:]), matching if matches is None else matches,
+            geometry=geometry, features=match_features, generator=generator, function=function,
         ).to(z1.device)  # fmt: skip
-    return Entered((wide[0], wide[1]), (one, two), found, name)
+    return Entered((wide[0], wide[1]), (one, two), found, matching if matches is None else None)
 
 
 def weighted(parts: Sequence[tuple[float, Tensor]]) -> Tensor:

@@ -140,8 +140,9 @@ def conditional_potential(
             return nothing, nothing.detach()
         weighing = _Apart(similarity, threshold, span_of(len(x), own)[0], largest)
         value = one_pass("conditional_potential", compute, definition, x, t)
-    mass = masses[0] if masses else whole.sums.sum().double()
-    return value, mass.log() + math.log(largest)
+    if whole is not None and not masses:
+        masses.append(whole.sums.sum().double())
+    return value, masses[0].log() + math.log(largest)
 
 
 @torch.no_grad()

@@ -85,6 +85,62 @@ def cases(world: int, shard: slice) -> dict[str, Any]:
     return found
 
 
+# every precision at each: a plain exp; one too wide for float32; one too wide for float64
+TEMPERATURES = (0.5, 0.02, 0.002)
+CONTRASTIVE = {
+    "info_nce": (sm.losses.InfoNCELoss, 2),
+    "info_nce of 3 views": (sm.losses.InfoNCELoss, 3),
+    "nt_xent": (sm.losses.NTXentLoss, 2),
+    "nt_xent of 3 views": (sm.losses.NTXentLoss, 3),
+}
+
+
+def contrastive(world: int, shard: slice) -> dict[str, Any]:
+    """Losses through the ring of the rows of one encoder: value, terms and gradients of all that is learnt."""
+    found = {}
+    for name, dtype in DTYPES.items():
+        for temperature in TEMPERATURES:
+            for loss_name, (kind, num_views) in CONTRASTIVE.items():
+                views = torch.stack([points(12, torch.float64, seed) for seed in range(num_views)], dim=1)
+                rows = (views + 0.5 * views[:, :1]).to(dtype)[shard].requires_grad_()
+                generator = torch.Generator().manual_seed(9)
+                weight = torch.randn(DIM, 4, generator=generator, dtype=torch.float64).to(dtype)
+                weight.requires_grad_()
+                learnt = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
+                loss = kind(learnt, gather="ring")
+                value = loss(rows @ weight)
+                value.backward()
+                assert rows.grad is not None
+                assert weight.grad is not None
+                assert learnt.grad is not None
+                found[f"{name} {temperature:g} {loss_name}"] = {
+                    "value": [value.item(), *(float(term) for term in loss.terms.values())],
+                    "rows": (rows.grad.double() / world).tolist(),
+                    "weight": weight.grad.double().tolist(),
+                    "temperature": learnt.grad.item(),
+                }
+    return found
+
+
+def contrastive_refusals(rank: int, world: int) -> dict[str, str]:
+    """What a loss through the ring does not take, on every rank."""
+    late = rank == world - 1
+    own = points(12, torch.float64)[shard_of(SPLITS[world][0], rank)].requires_grad_()
+    loss, queue = sm.losses.NTXentLoss(gather="ring"), sm.losses.MemoryQueue(DIM, 4)
+    value = loss(own, own.flip(1))
+    (once,) = torch.autograd.grad(value, own, create_graph=True)
+    pair = torch.stack((own, own.flip(1)))
+    return {
+        "twice": refusal(lambda: once.sum().backward()),
+        "queue": refusal(lambda: sm.losses.InfoNCELoss(queue=queue, gather="ring")),
+        "scale": refusal(lambda: pairs.ring_logsumexp(pair, 2.0 + late)),
+        "gradient": refusal(lambda: pairs.ring_logsumexp(pair.detach() if late else pair, 2.0)),
+        "precision": refusal(lambda: pairs.ring_logsumexp(pair.float() if late else pair, 2.0)),
+        "not a number": str(sm.losses.InfoNCELoss(gather="ring")(own * torch.nan, own).item()),
+        "after all": refusal(lambda: loss(own, own.flip(1)).backward()),
+    }
+
+
 def shard_of(split: tuple[int, ...], rank: int) -> slice:
     return slice(sum(split[:rank]), sum(split[: rank + 1]))
 
@@ -108,11 +164,15 @@ def few(rank: int, world: int) -> list[float]:
     return [value.item(), found.log_mean, *(own.grad / world).flatten().tolist()]
 
 
+def through_ring(rows: Tensor, t: float) -> None:
+    sm.losses.NTXentLoss(1 / t, gather="ring")(rows, rows.flip(1)).backward()
+
+
 def pairs_taken(rank: int, world: int) -> list[int]:
     """Entries of the tiles of this process, with gradient and without."""
-    visit, taken = _tiles.Walk.__iter__, [0, 0]
+    visit, taken = _tiles.Walk.__iter__, [0, 0, 0]
     rows = points(sum(WORK[world]), torch.float32)[shard_of(WORK[world], rank)].requires_grad_()
-    for place, call in enumerate((pairs.ring_gaussian_potential, pairs.ring_moments)):
+    for place, call in enumerate((pairs.ring_gaussian_potential, pairs.ring_moments, through_ring)):
 
         def counted(walk: _tiles.Walk, place: int = place) -> Any:
             for block in visit(walk):
@@ -165,6 +225,10 @@ def work(rank: int, world: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "+".join(map(str, split)): cases(world, shard_of(split, rank)) for split in SPLITS[world]
     }
+    found["contrastive"] = {
+        "+".join(map(str, split)): contrastive(world, shard_of(split, rank)) for split in SPLITS[world]
+    }
+    found["contrastive refusals"] = contrastive_refusals(rank, world)
     found["alike"], found["pairs"] = alike(rank, world), pairs_taken(rank, world)
     found["few"] = few(rank, world)
     found["metric"] = metric(rank, world)

@@ -79,6 +79,85 @@ def test_every_process_finds_what_one_would(ranks, alone, world):
                 assert near(rows, expected["rows"], tolerance), (name, case)
 
 
+@pytest.fixture(scope="module")
+def contrastive_alone():
+    return worker.contrastive(1, EVERYTHING)
+
+
+def shares(case, key, tolerance):
+    """float64 logits of 1 / temperature are rounded relative to it; so are the gradients of float32 rows."""
+    return tolerance * max(1.0, 0.02 / float(case.split()[1]))
+
+
+@worlds
+def test_contrastive_losses_are_those_of_one_process(ranks, contrastive_alone, world):
+    """Value, terms, gradients of the rows, and the mean over ranks of those of parameters and temperature."""
+    for split in worker.SPLITS[world]:
+        name = "+".join(map(str, split))
+        for case, expected in contrastive_alone.items():
+            tolerance = shares(case, "value", 1e-12 if case.startswith("float64") else 1e-6)
+            every = [each["contrastive"][name][case] for each in ranks(world)]
+            for each in every:
+                assert near(each["value"], expected["value"], tolerance), (name, case)
+            assert near([row for each in every for row in each["rows"]], expected["rows"], tolerance)
+            for key in ("weight", "temperature"):
+                mean = torch.tensor([each[key] for each in every], dtype=torch.float64).mean(dim=0)
+                assert near(mean.tolist(), expected[key], tolerance), (name, case, key)
+
+
+@worlds
+def test_contrastive_values_do_not_depend_on_the_shards(ranks, world):
+    even, *others = ("+".join(map(str, split)) for split in worker.SPLITS[world])
+    for case, expected in ranks(world)[0]["contrastive"][even].items():
+        for each in ranks(world):
+            for split in (even, *others):
+                found = each["contrastive"][split][case]
+                assert found["value"] == pytest.approx(expected["value"], rel=1e-14 if "64" in case else 1e-6)
+
+
+def test_contrastive_losses_of_one_process_against_the_definition(contrastive_alone):
+    views = [worker.points(12, torch.float64, seed) for seed in range(2)]
+    weight = torch.randn(worker.DIM, 4, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    x, y = (torch.nn.functional.normalize((v + 0.5 * views[0]) @ weight) for v in views)
+    for temperature in worker.TEMPERATURES:
+        logits, index = x @ y.T / temperature, torch.arange(12)
+        cross = torch.nn.functional.cross_entropy
+        info_nce = (cross(logits, index) + cross(logits.T, index)) / 2
+        every = torch.cat((x, y))
+        logits = (every @ every.T / temperature).fill_diagonal_(-math.inf)
+        nt_xent = cross(logits, torch.cat((index + 12, index)))
+        for name, value in (("info_nce", info_nce), ("nt_xent", nt_xent)):
+            found = contrastive_alone[f"float64 {temperature:g} {name}"]["value"][0]
+            assert found == pytest.approx(float(value), rel=1e-11, abs=1e-13)
+
+
+@worlds
+def test_contrastive_losses_refuse_what_does_not_fit(ranks, world):
+    def differ(what, first, last):
+        listed = ", ".join([first] * (world - 1) + [last])
+        return f"Got {listed} on processes 0 to {world - 1}. {what}."
+
+    meet = "because its rows meet those of all others. "
+    expected = {
+        "twice": "UndefinedError: NTXentLoss: x must be in one process to be differentiated twice, because "
+        f"second derivatives are not taken across processes. Got {world} processes. Differentiate once.",
+        "queue": 'InputError: InfoNCELoss: gather must be "auto" or False with a queue, because every rank '
+        "holds the whole queue and takes its own queries against it, so nothing could travel. Got 'ring' and "
+        'a queue. Pass gather="auto", or no queue.',
+        "scale": f"InputError: ring_logsumexp: scale must be the same on every process, {meet}"
+        + differ("Pass one temperature", "2", "3"),
+        "gradient": "InputError: ring_logsumexp: views must need a gradient on every process or on none, "
+        "because the backward is an exchange of all. "
+        + differ("Call it under no_grad on all, or on none", "1", "0"),
+        "precision": f"InputError: ring_logsumexp: views must have the same precision on every process, {meet}"
+        + differ("Pass parts of one set", "float64", "float32"),
+        "not a number": "nan",
+        "after all": "no refusal",
+    }
+    for each in ranks(world):
+        assert each["contrastive refusals"] == expected
+
+
 @worlds
 def test_fewer_rows_than_processes(ranks, world):
     num = min(3, world)
@@ -123,7 +202,9 @@ def test_work_is_even_whatever_the_shards(ranks, world):
     """A process visits its share of the tiles, within a tenth of the others', for 1200 rows held unevenly."""
     for taken in zip(*(each["pairs"] for each in ranks(world)), strict=True):
         assert max(taken) <= 1.1 * min(taken)
-        assert sum(taken) <= 0.5 * 1200 * 1200 * (1 + 1 / world) * 1.01  # diagonal tiles are whole
+    whole = 0.5 * 1200 * 1200 * (1 + 1 / world) * 1.01  # diagonal tiles are whole
+    for place, times in enumerate((1, 1, 8)):  # two views, two journeys
+        assert sum(each["pairs"][place] for each in ranks(world)) <= times * whole
 
 
 @worlds

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spherometer import pairs
+from spherometer import _checks, pairs
+from spherometer.errors import InputError
 from spherometer.losses import _ranks, _views
 from spherometer.losses._queue import MemoryQueue, check_queue, check_sides, rows_of
 
@@ -59,8 +60,18 @@ _Parts = tuple[Tensor, Tensor, int]  # what _terms takes
 @dataclass(frozen=True)
 class _Settings:
     temperature: float | Tensor
-    gather: _ranks.Gather
+    gather: _ranks.RingGather
     queue: MemoryQueue | None = None
+
+
+def _check_gather(function: str, gather: _ranks.RingGather, queue: MemoryQueue | None) -> None:
+    _ranks.check_gather(function, gather, ring=True)
+    if gather == "ring" and queue is not None:
+        _checks.refuse(
+            InputError, function, "gather", 'be "auto" or False with a queue',
+            "every rank holds the whole queue and takes its own queries against it, so nothing could travel",
+            "'ring' and a queue", 'Pass gather="auto", or no queue',
+        )  # fmt: skip
 
 
 def _entered(
@@ -69,7 +80,7 @@ def _entered(
     """The checked views of a call and the scale of its logits."""
     gather, queue = settings.gather, settings.queue
     with _ranks.refusals(gather, z1, z2):
-        _ranks.check_gather(function, gather)
+        _check_gather(function, gather, queue)
         scale = _scale(function, settings.temperature)
         min_rows = 2 if queue is None else 1
         views = _views.checked_views(function, z1, z2, gather=gather, min_rows=min_rows)
@@ -83,7 +94,8 @@ def _info_nce(function: str, z1: Tensor, z2: Tensor | None, settings: _Settings)
     if settings.queue is not None:
         return _info_nce_with(settings.queue, function, views, scale, settings.gather)
     with _views.full_precision(views[0]):
-        rows = _ranks.spread(function, _views.on_sphere(views), settings.gather, min_rows=2)
+        spread = _ranks.count if settings.gather == "ring" else _ranks.spread
+        rows = spread(function, _views.on_sphere(views), settings.gather, min_rows=2)
         every = rows.every.unbind()
         own = every if rows.world == 1 else rows.own.unbind()
         likelihoods, positives = [], []
@@ -91,11 +103,13 @@ def _info_nce(function: str, z1: Tensor, z2: Tensor | None, settings: _Settings)
             positive = _cosines(own[v], own[w]) * scale
             if rows.world == 1:
                 both = pairs.masked_logsumexp(every[v], every[w], scale, skip=(0,), longest=1.0)
+            elif settings.gather == "ring":
+                both = pairs.ring_logsumexp(rows.own[[v, w]], scale, across=True, function=function)
             else:  # the own rows of each side against all of the other
                 there, _ = pairs.masked_logsumexp(own[v], every[w], scale, skip=(rows.start,), longest=1.0)
                 back, _ = pairs.masked_logsumexp(own[w], every[v], scale, skip=(rows.start,), longest=1.0)
                 both = there, back
-            likelihoods.append(_log_likelihoods(torch.stack(both), positive))
+            likelihoods.append(_log_likelihoods(torch.stack(tuple(both)), positive))
             positives.append(positive.detach())
         num = len(positives)
         loss = -rows.average(likelihoods[0] if num == 1 else torch.stack(likelihoods), 2 * num)
@@ -104,7 +118,11 @@ def _info_nce(function: str, z1: Tensor, z2: Tensor | None, settings: _Settings)
 
 
 def _info_nce_with(
-    queue: MemoryQueue, function: str, views: Sequence[Tensor], scale: float | Tensor, gather: _ranks.Gather
+    queue: MemoryQueue,
+    function: str,
+    views: Sequence[Tensor],
+    scale: float | Tensor,
+    gather: _ranks.RingGather,
 ) -> tuple[Tensor, _Parts]:
     """Queries against their own key and the rows of the queue, one direction."""
     with _views.full_precision(views[0]):
@@ -123,9 +141,10 @@ def _nt_xent(function: str, z1: Tensor, z2: Tensor | None, settings: _Settings) 
     views, scale = _entered(function, z1, z2, settings)
     num_views = len(views)
     with _views.full_precision(views[0]):
-        rows = _ranks.spread(function, _views.on_sphere(views), settings.gather, min_rows=2)
+        spread = _ranks.count if settings.gather == "ring" else _ranks.spread
+        rows = spread(function, _views.on_sphere(views), settings.gather, min_rows=2)
         z = rows.own.unbind()
-        negatives = _negatives(rows, num_views, scale)
+        negatives = _negatives(rows, num_views, scale, settings.gather)
         if num_views == 2:
             positives = _cosines(z[0], z[1]) * scale  # the same for both sides of a pair
             rest = negatives
@@ -138,7 +157,7 @@ def _nt_xent(function: str, z1: Tensor, z2: Tensor | None, settings: _Settings) 
     return _views.result(loss, views[0]), (loss.detach(), positive, num_views * rows.total - 1)
 
 
-def _negatives(rows: _ranks.Rows, num_views: int, scale: float | Tensor) -> Tensor:
+def _negatives(rows: _ranks.Rows, num_views: int, scale: float | Tensor, gather: _ranks.RingGather) -> Tensor:
     """Log-sum-exps [V, n] of the own rows over all rows but themselves and their positives."""
     every = rows.every.flatten(0, 1)
     num = rows.total
@@ -146,6 +165,8 @@ def _negatives(rows: _ranks.Rows, num_views: int, scale: float | Tensor) -> Tens
         offsets = range(-(num_views - 1) * num, num_views * num, num)  # a row itself and its positives
         sums, _ = pairs.masked_logsumexp(every, None, scale, skip=tuple(offsets), longest=1.0)
         return sums.view(num_views, num)
+    if gather == "ring":
+        return pairs.ring_logsumexp(rows.own, scale, function=rows.function)
     skip = range(rows.start, num_views * num, num)
     return torch.stack(
         [pairs.masked_logsumexp(own, every, scale, tuple(skip), longest=1.0)[0] for own in rows.own.unbind()]
@@ -176,7 +197,7 @@ def info_nce_loss(
     z2: Tensor | None = None,
     *,
     temperature: float | Tensor = 0.5,
-    gather: _ranks.Gather = "auto",
+    gather: _ranks.RingGather = "auto",
 ) -> Tensor:
     r"""The contrastive loss with negatives from the other view, over both directions.
 
@@ -188,7 +209,8 @@ def info_nce_loss(
         z2: [N, D], row i belongs to row i of ``z1``.
         temperature: > 0, a number or a 0-dim tensor, which gets its gradient.
         gather: "auto": under a process group of several ranks, the loss of the rows of all ranks, the same
-            on every rank; N counts them all. False: of these rows alone, for calls that not every rank makes.
+            on every rank; N counts them all. "ring": the same value and gradients, each rank keeping its
+            share of the rows alone. False: of these rows alone, for calls that not every rank makes.
 
     With V > 2 views: the mean over pairs of views of the two-view loss.
 
@@ -219,7 +241,7 @@ def nt_xent_loss(
     z2: Tensor | None = None,
     *,
     temperature: float | Tensor = 0.5,
-    gather: _ranks.Gather = "auto",
+    gather: _ranks.RingGather = "auto",
 ) -> Tensor:
     r"""The contrastive loss of SimCLR: every other row of both views is a candidate.
 
@@ -254,10 +276,10 @@ def nt_xent_loss(
 class _Contrastive(nn.Module):
     """Temperature and terms of a contrastive loss."""
 
-    def __init__(self, temperature: float | Tensor = 0.5, *, gather: _ranks.Gather = "auto") -> None:
+    def __init__(self, temperature: float | Tensor = 0.5, *, gather: _ranks.RingGather = "auto") -> None:
         super().__init__()
         _views.check_number(type(self).__name__, "temperature", temperature)
-        _ranks.check_gather(type(self).__name__, gather)
+        _ranks.check_gather(type(self).__name__, gather, ring=True)
         self.temperature = temperature
         self.gather = gather
         self._parts: _Parts | None = None
@@ -281,7 +303,8 @@ class InfoNCELoss(_Contrastive):
             caller): with q_i, k_i and the K rows m of the queue, the mean over i of
             -log e^{q_i.k_i / T} / (e^{q_i.k_i / T} + sum_m e^{q_i.m / T}), one direction; N >= 1. An empty
             queue gives 0 with gradient 0, a sum over nothing.
-        gather: as for ``info_nce_loss``; the queue is every rank's own, the same when it gathers too.
+        gather: as for ``info_nce_loss``, "ring" without a queue only; the queue is every rank's own, the
+            same when it gathers too.
 
     ``terms`` holds the detached parts of the last call (float64, shape ()), which add up to the loss:
 
@@ -310,10 +333,11 @@ class InfoNCELoss(_Contrastive):
         temperature: float | Tensor = 0.5,
         *,
         queue: MemoryQueue | None = None,
-        gather: _ranks.Gather = "auto",
+        gather: _ranks.RingGather = "auto",
     ) -> None:
         super().__init__(temperature, gather=gather)
         check_queue("InfoNCELoss", queue)
+        _check_gather("InfoNCELoss", gather, queue)
         self.queue = queue
 
     @pairs.outside_graphs

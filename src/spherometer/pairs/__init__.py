@@ -46,6 +46,7 @@ from spherometer.pairs._populations import population_log_sum as population_log_
 from spherometer.pairs._populations import within_log_rows as within_log_rows
 from spherometer.pairs._processes import failing_together as failing_together
 from spherometer.pairs._repulsion import repelled_rows as repelled_rows
+from spherometer.pairs._ring_logsumexp import ring_logsumexp as ring_logsumexp
 from spherometer.pairs._sharded import ring_gaussian_potential as ring_gaussian_potential
 from spherometer.pairs._sharded import ring_moments as ring_moments
 from spherometer.pairs._streamed import streamed_cross as streamed_cross

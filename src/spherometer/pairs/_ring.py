@@ -126,7 +126,13 @@ class Ring:
         return self.group.send(rows, take, give)
 
     def go_round(
-        self, block: Tensor, meet: Meeting, num_totals: int, width: int = 0, like: Tensor | None = None
+        self,
+        block: Tensor,
+        meet: Meeting,
+        num_totals: int,
+        width: int = 0,
+        like: Tensor | None = None,
+        kept: type[Load] = Load,
     ) -> tuple[Totals, Load]:
         """Let every two rows meet once, with themselves too where a meeting counts that.
 
@@ -137,13 +143,14 @@ class Ring:
             num_totals: how many sums over pairs a meeting gives.
             width: how many sums for each row it gives; 0: none.
             like: the kind of number of these.
+            kept: how they are kept and added.
 
         Returns:
             Sums over all ordered pairs of the own meetings, and the sums for the rows of the own block.
         """
         totals = Totals(num_totals)
         kind = block if like is None else like
-        here = Load(width, len(block), kind)
+        here = kept(width, len(block), kind)
         if len(block):
             met = meet(block, block, True)
             totals.add(met.shift, met.numbers)
@@ -156,7 +163,7 @@ class Ring:
             if step < self.steps:  # while these two meet
                 coming = self._pass_on(visitor, step + 1)
             if carried is None:
-                carried = Load(width, length, kind)
+                carried = kept(width, length, kind)
             elif width:
                 carried.flat = self._pass_on(carried.flat, step, width)()
                 carried.num = length
@@ -171,7 +178,7 @@ class Ring:
             give, take = [0] * self.world, [0] * self.world
             give[(self.rank - self.steps) % self.world] = len(carried.flat)
             take[(self.rank + self.steps) % self.world] = len(here.flat)
-            home = Load(width, 0, kind)
+            home = kept(width, 0, kind)
             home.flat, home.num = self.group.send(carried.flat, give, take), len(block)
             here.add(home.shift, home.values)
         return totals, here

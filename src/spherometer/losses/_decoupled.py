@@ -98,7 +98,8 @@ def _decoupled(
             )
         loss = _uniformity(spread_out.every.unbind(), spread_out, settings.t)
         with torch.no_grad():  # sum_v |z_v - mu|^2 is the sum over pairs of views of |z_v - z_w|^2, over V
-            spread = (z - means).square().sum(dim=2).double().sum()
+            apart, share = (z[0] - z[1], 0.5) if len(z) == 2 else (z - means, 1.0)
+            spread = torch.linalg.vecdot(apart, apart).sum(dtype=torch.float64) * share
             alignment = rows.mean(2 * spread, rows.total * (len(views) - 1))
     return _views.result(loss, views[0]), {"alignment": alignment, "uniformity": loss.detach()}
 

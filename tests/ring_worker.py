@@ -96,7 +96,7 @@ CONTRASTIVE = {
 
 
 def contrastive(world: int, shard: slice) -> dict[str, Any]:
-    """Losses through the ring of the rows of one encoder: value, terms and gradients of all that is learnt."""
+    """Losses through the ring of the rows of one encoder: value, terms and gradients of all learnt."""
     found = {}
     for name, dtype in DTYPES.items():
         for temperature in TEMPERATURES:

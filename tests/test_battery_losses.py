@@ -208,7 +208,9 @@ def test_gather_is_agreed_and_checked(loss):
     else:
         found = thing(*sides, gather=False, **more, **loss.options)
     assert torch.equal(found, loss.call(*views()))
-    ringed = loss.name in ("uniform_loss", "align_uniform_loss", "AlignUniformLoss")
+    ringed = loss.name in ("uniform_loss", "align_uniform_loss", "AlignUniformLoss") or loss.name.startswith(
+        ("info_nce", "InfoNCE", "nt_xent", "NTXent")
+    )
     ways = '"auto", "ring" or False' if ringed else '"auto" or False'
     for bad, shown in ((True, "True"), (None, "None"), ("no", "'no'")):
         call = lambda bad=bad: (

@@ -149,7 +149,8 @@ def test_contrastive_losses_refuse_what_does_not_fit(ranks, world):
         "gradient": "InputError: ring_logsumexp: views must need a gradient on every process or on none, "
         "because the backward is an exchange of all. "
         + differ("Call it under no_grad on all, or on none", "1", "0"),
-        "precision": f"InputError: ring_logsumexp: views must have the same precision on every process, {meet}"
+        "precision": "InputError: ring_logsumexp: views must have the same precision on every process, "
+        + meet
         + differ("Pass parts of one set", "float64", "float32"),
         "not a number": "nan",
         "after all": "no refusal",

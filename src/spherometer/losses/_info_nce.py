@@ -157,7 +157,9 @@ def _nt_xent(function: str, z1: Tensor, z2: Tensor | None, settings: _Settings) 
     return _views.result(loss, views[0]), (loss.detach(), positive, num_views * rows.total - 1)
 
 
-def _negatives(rows: _ranks.Rows, num_views: int, scale: float | Tensor, gather: _ranks.RingGather) -> Tensor:
+def _negatives(
+    rows: _ranks.Rows, num_views: int, scale: float | Tensor, gather: _ranks.RingGather = "auto"
+) -> Tensor:
     """Log-sum-exps [V, n] of the own rows over all rows but themselves and their positives."""
     every = rows.every.flatten(0, 1)
     num = rows.total

@@ -10,6 +10,7 @@ Shapes: N samples of all ranks, n own samples, two views, D dimensions.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,28 +48,31 @@ def _check(function: str, settings: _Settings) -> None:
     checked_form(function, settings.form, settings.threshold)
 
 
-def _conditional_alignment(rows: Rows, similarity: pairs.Similarity, alpha: float) -> Tensor:
+def _conditional_alignment(
+    rows: Rows, views: Sequence[Tensor], similarity: pairs.Similarity, alpha: float
+) -> Tensor:
     """mean_i sum_j a_ij |x_i - y_j|^alpha, float64: x the first view, y the second."""
-    own = rows.own[0]
     if rows.world == 1:
-        return pairs.anchor_mean(own, rows.every[1], similarity, alpha)
-    return rows.average(pairs.anchor_distances(own, rows.every[1], similarity, alpha, own=own_rows(rows)))
+        return pairs.anchor_mean(views[0], views[1], similarity, alpha)
+    own = rows.own[0]
+    return rows.average(pairs.anchor_distances(own, views[1], similarity, alpha, own=own_rows(rows)))
 
 
 def _conditional_uniformity(
-    function: str, rows: Rows, similarity: pairs.Similarity, settings: _Settings
+    function: str, rows: Rows, views: Sequence[Tensor], similarity: pairs.Similarity, settings: _Settings
 ) -> Tensor:
     """Mean over views of the log of the mean potential of dissimilar samples, float64."""
     threshold = checked_form(function, settings.form, settings.threshold)
-    found = [
+    (first, mass), (second, _) = (
         pairs.conditional_potential(view, settings.t, similarity, threshold=threshold, own=own_rows(rows))
-        for view in rows.every.unbind()
-    ]
-    logs = rows.log_sum(torch.stack([found[0][0], found[1][0], found[0][1]]))
-    if float(logs[2].detach()) == -math.inf:  # the same on every rank
+        for view in views
+    )
+    if rows.world > 1:
+        first, second, mass = rows.log_sum(torch.stack([first, second, mass])).unbind()
+    if float(mass.detach()) == -math.inf:  # the same on every rank
         pairs.refuse_all_alike(function, rows.total)
-    count = math.log(rows.total * (rows.total - 1)) if settings.form == "mean" else logs[2].detach()
-    return logs[:2].mean() - count
+    count = math.log(rows.total * (rows.total - 1)) if settings.form == "mean" else mass.detach()
+    return (first + second) / 2 - count
 
 
 def _conditional(
@@ -82,20 +86,22 @@ def _conditional(
     terms: dict[str, Tensor] = {}
     with _views.full_precision(like):
         rows = _ranks.spread(function, _views.on_sphere(given.views), settings.gather, min_rows=2)
-        similarity = given.similarity(function, rows, rows.every.dtype)
+        similarity, views = given.similarity(function, rows, rows.every.dtype), rows.every.unbind()
         align, uniform, instance_align, global_uniform = settings.weights
         total = like.new_zeros((), dtype=torch.float64)
         if align:
-            terms["conditional_alignment"] = _conditional_alignment(rows, similarity, settings.alpha)
+            terms["conditional_alignment"] = _conditional_alignment(rows, views, similarity, settings.alpha)
             total = total + align * terms["conditional_alignment"]
         if uniform:
-            terms["conditional_uniformity"] = _conditional_uniformity(function, rows, similarity, settings)
+            terms["conditional_uniformity"] = _conditional_uniformity(
+                function, rows, views, similarity, settings
+            )
             total = total + uniform * terms["conditional_uniformity"]
         if instance_align:
             terms["alignment"] = _alignment(rows.own.unbind(), rows, settings.alpha)
             total = total + instance_align * terms["alignment"]
         if global_uniform:
-            terms["uniformity"] = _uniformity(rows.every.unbind(), rows, settings.t)
+            terms["uniformity"] = _uniformity(views, rows, settings.t)
             total = total + global_uniform * terms["uniformity"]
     return _views.result(total, like), {name: term.detach() for name, term in terms.items()}
 

@@ -32,6 +32,7 @@ class Condition:
     symbol: str
     bound: float
     text: str
+    command: str = "measure"
 
     def holds(self, measurements: Mapping[str, Measurement]) -> bool:
         """Whether the measured value passes the bound.
@@ -44,14 +45,14 @@ class Condition:
             close = difflib.get_close_matches(self.name, names, 1)
             hint = f"Did you mean {close[0]!r}" if close else "Use one of these"
             raise InputError(
-                "measure: --fail-if must name something that was measured, because its value is compared. "
-                f"Got {self.name!r}, while there are {', '.join(names)}. {hint}."
+                f"{self.command}: --fail-if must name something that was measured, because its value is "
+                f"compared. Got {self.name!r}, while there are {', '.join(names)}. {hint}."
             )
         return _OPERATORS[self.symbol](measurements[self.name].value, self.bound)
 
 
-def parse(texts: Sequence[str]) -> list[Condition]:
-    """Read conditions such as ``uniformity>-2`` or ``rankme<=10``."""
+def parse(texts: Sequence[str], command: str = "measure", example: str = "uniformity>-2") -> list[Condition]:
+    """Read conditions such as ``uniformity>-2`` or ``rankme<=10``; messages begin with ``command``."""
     conditions = []
     for text in texts:
         match = _PATTERN.fullmatch(text)
@@ -60,13 +61,13 @@ def parse(texts: Sequence[str]) -> list[Condition]:
         except ValueError:
             bound = math.nan
         if match is None or not math.isfinite(bound):
-            _refuse(text)
-        conditions.append(Condition(match[1], match[2], bound, text))
+            _refuse(text, command, example)
+        conditions.append(Condition(match[1], match[2], bound, text, command))
     return conditions
 
 
-def _refuse(text: str) -> NoReturn:
+def _refuse(text: str, command: str, example: str) -> NoReturn:
     raise InputError(
-        "measure: --fail-if must be a name, one of > < >= <=, and a number, because the two are compared. "
-        f"Got {text[:80]!r}. Pass for instance --fail-if 'uniformity>-2'."
+        f"{command}: --fail-if must be a name, one of > < >= <=, and a number, because the two are compared. "
+        f"Got {text[:80]!r}. Pass for instance --fail-if '{example}'."
     )

@@ -45,9 +45,9 @@ class Sides:
         return int(self.x.shape[0]) if self.x.ndim else 0
 
 
-def refuse(must: str, because: str, got: str, fix: str) -> NoReturn:
+def refuse(must: str, because: str, got: str, fix: str, command: str = "measure") -> NoReturn:
     """Raise InputError in the house grammar, without importing torch."""
-    raise InputError(" ".join(f"measure: {must}, because {because}. Got {got}. {fix}.".split()))
+    raise InputError(" ".join(f"{command}: {must}, because {because}. Got {got}. {fix}.".split()))
 
 
 def nearest(name: str, names: list[str]) -> str:

@@ -17,6 +17,7 @@ import typer
 from spherometer._version import __version__
 from spherometer.cli._compare import compare
 from spherometer.cli._measure import measure
+from spherometer.cli._probe import probe
 from spherometer.cli._report import report
 from spherometer.cli._select import select
 from spherometer.cli._study import study
@@ -57,6 +58,7 @@ app.command("train", short_help="Train one encoder, resumable.")(train)
 app.command("measure", short_help="Measure files of features.")(measure)
 app.command("compare", short_help="Say whether a new model is better than an old one.")(compare)
 app.command("select", short_help="Rank encoders without labels.")(select)
+app.command("probe", short_help="Say how well labels can be read from features.")(probe)
 app.command("report", short_help="Write one HTML page from results.")(report)
 
 

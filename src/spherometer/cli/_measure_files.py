@@ -23,14 +23,14 @@ _TABLES = (".csv", ".tsv")
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
-def memory_of(text: str) -> int:
+def memory_of(text: str, command: str = "measure") -> int:
     """Bytes of "1GiB", "512 MB", "2g" or a number: powers of 1024."""
     found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)(?:i?b)?\s*", text, re.IGNORECASE)
     size = 0 if found is None else int(float(found[1]) * _UNITS[found[2].lower()])
     if size < 1 << 20:
         refuse(
             "--memory must be a size of at least 1MiB", "blocks of rows are held in it",
-            repr(text)[:40], "Pass for instance --memory 1GiB",
+            repr(text)[:40], "Pass for instance --memory 1GiB", command,
         )  # fmt: skip
     return size
 

@@ -45,7 +45,19 @@ def ring_loss(shard: Tensor) -> Tensor:
 
 
 def nt_xent(shard: Tensor) -> Tensor:
-    return losses.NTXentLoss(0.5)(shard, shard.roll(1, 1))  # type: ignore[no-any-return]
+    return losses.NTXentLoss(0.5)(shard, shard.flip(1))  # type: ignore[no-any-return]
+
+
+def ring_nt_xent(shard: Tensor) -> Tensor:
+    return losses.NTXentLoss(0.5, gather="ring")(shard, shard.flip(1))  # type: ignore[no-any-return]
+
+
+def ring_info_nce(shard: Tensor) -> Tensor:
+    return losses.InfoNCELoss(0.5, gather="ring")(shard, shard.flip(1))  # type: ignore[no-any-return]
+
+
+def info_nce(shard: Tensor) -> Tensor:
+    return losses.InfoNCELoss(0.5)(shard, shard.flip(1))  # type: ignore[no-any-return]
 
 
 QUANTITIES: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {  # and whether it has a gradient
@@ -53,7 +65,15 @@ QUANTITIES: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {  # and whethe
     "ring, moments": (moments, False),
     "ring, uniform_loss": (ring_loss, True),
     "uniform_loss, gathered": (uniform_loss, True),
+    "ring, NTXentLoss": (ring_nt_xent, True),
     "NTXentLoss, gathered": (nt_xent, True),
+    "ring, InfoNCELoss": (ring_info_nce, True),
+    "InfoNCELoss, gathered": (info_nce, True),
+}
+AGAINST = {  # the ring and the gather of one loss
+    "ring, uniform_loss": "uniform_loss, gathered",
+    "ring, NTXentLoss": "NTXentLoss, gathered",
+    "ring, InfoNCELoss": "InfoNCELoss, gathered",
 }
 
 
@@ -109,6 +129,50 @@ def child(place: str, rank: int, num: int, exact: int) -> None:
     Path(place, f"{rank}.json").write_text(json.dumps(found))
 
 
+def peak() -> int:
+    """Largest resident memory of this process since it was last reset, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def memory(name: str, num: int, rank: int, world: int) -> float:
+    """MiB that one call adds to a process whose shard is even; libraries and connections are there before."""
+    function, gradient = QUANTITIES[name]
+    call(function, unit_rows(64, DIM), gradient)
+    rows = unit_rows(num, DIM)[num * rank // world : num * (rank + 1) // world].clone()
+    distributed.barrier()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak()
+    call(function, rows, gradient)
+    return (peak() - before) / 2**20
+
+
+def child_of_memory(place: str, rank: int, world: int, num: int, name: str) -> None:
+    store = distributed.FileStore(f"{place}/store", world)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    found = memory(name, num, rank, world)
+    distributed.barrier()
+    distributed.destroy_process_group()
+    Path(place, f"{rank}.json").write_text(json.dumps(found))
+
+
+def most_memory(name: str, num: int, world: int) -> float:
+    """MiB of the process that takes most."""
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, __file__, "--place", place, "--held", name, "--world", str(world)]
+        command += ["--num", str(num), "--rank"]
+        started = [subprocess.Popen([*command, str(rank)]) for rank in range(world)]
+        try:
+            codes = [process.wait(timeout=300) for process in started]
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+        if any(codes):
+            raise SystemExit(f"processes: exit codes {codes}")
+        return float(max(json.loads(Path(place, f"{rank}.json").read_text()) for rank in range(world)))
+
+
 def ranks(num: int, exact: int) -> list[dict[str, Any]]:
     """What every process found."""
     with tempfile.TemporaryDirectory() as place:
@@ -129,7 +193,12 @@ def main() -> None:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--place")
     arguments.add_argument("--rank", type=int)
+    arguments.add_argument("--held")
+    arguments.add_argument("--world", type=int, default=WORLD)
     options = given(arguments)
+    if options.held is not None:
+        child_of_memory(options.place, options.rank, options.world, options.num[0], options.held)
+        return
     if options.rank is not None:
         child(options.place, options.rank, *options.num)
         return
@@ -156,6 +225,29 @@ def main() -> None:
         if name.startswith("ring"):  # gathered: every process takes its own rows, however many, with all
             verdicts.append((f"{name}: least work / most work", balance, 0.9))
         print(" ".join(rows[-1]), flush=True)
+    held, costs = [], []
+    for ringed, gathered in AGAINST.items():
+        seconds = [
+            [max(pair) for pair in zip(*(each[name]["seconds"] for each in many), strict=True)]
+            for name in (ringed, gathered)
+        ]
+        cost = Median.of(a / b for a, b in zip(*seconds, strict=True))
+        total = [
+            [sum(pair) for pair in zip(*(each[name]["seconds"] for each in many), strict=True)]
+            for name in (ringed, gathered)
+        ]
+        work_cost = Median.of(a / b for a, b in zip(*total, strict=True))
+        numbers[ringed].update({"busier / gathered": cost, "all / gathered": work_cost})
+        costs.append([ringed, shown(cost), shown(work_cost)])
+        print(" ".join(costs[-1]), flush=True)
+        for world in (2, 4):
+            size = 4 * num
+            mib = [most_memory(name, size, world) for name in (ringed, gathered)]
+            numbers[ringed][f"MiB, {world} processes, {size} rows"] = mib
+            held.append(
+                [ringed, str(world), str(size), f"{mib[0]:.0f}", f"{mib[1]:.0f}", f"{mib[0] / mib[1]:.2f}"]
+            )
+            print(" ".join(held[-1]), flush=True)
     text = [
         "# Two processes",
         "",
@@ -165,6 +257,16 @@ def main() -> None:
         "of the busier / of one process that holds all rows (0.5 would be perfect).",
         "",
         table(["quantity", "value", "gradient", "balance", "share"], rows),
+        "",
+        "CPU time of the ring / of the gather, of the busier process and of both together (the shards are",
+        "uneven: with the gather a process has the work of the rows it holds):",
+        "",
+        table(["loss", "busier", "both"], costs),
+        "",
+        "Memory that one call with its gradient adds to a process, MiB, even shards, float32 (the process",
+        "that takes most; inputs and libraries are there before):",
+        "",
+        table(["loss", "processes", "rows of all", "ring", "gathered", "ratio"], held),
         "",
         promises(verdicts),
     ]

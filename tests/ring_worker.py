@@ -326,7 +326,8 @@ def main_lost(folder: Path, fault: str, victim: int, world: int, place: str, lim
             left[children[child]] = time.time()
     for child, rank in children.items():
         if rank == victim and fault == "stop":
-            os.kill(child, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it was woken to leave
+                os.kill(child, signal.SIGKILL)
     (folder / "left.json").write_text(json.dumps(left))
 
 

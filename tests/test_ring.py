@@ -5,10 +5,14 @@ all rows, to the last bit alike for any shards. When one of them is killed or fr
 others must leave within 30 seconds and name it.
 """
 
+import contextlib
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -334,6 +338,99 @@ def test_a_lost_process_is_named_by_all_others(tmp_path, fault, victim, world, p
 def test_a_frozen_process_is_named_in_time(tmp_path, place):
     """With the seconds that the package waits."""
     check_lost(tmp_path, "stop", 2, 4, place, pairs._watch.LIMIT)
+
+
+TRAINING = """
+import os, sys, torch
+from torch import distributed
+import spherometer as sm
+distributed.init_process_group("gloo")
+rank = distributed.get_rank()
+torch.manual_seed(rank)
+encoder, loss = torch.nn.Linear(8, 4), sm.losses.NTXentLoss(0.2, gather="ring")
+rows = torch.randn(3000 + 1000 * rank, 8)
+while True:
+    loss(encoder(rows), encoder(rows + 0.1)).backward()
+    open(os.path.join(sys.argv[1], f"step_{rank}"), "w").write(str(os.getpid()))
+"""
+
+
+def children(pid):
+    """Pids of the processes that one has started."""
+    found = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found |= {int(child) for child in task.read_text().split()}
+    return found
+
+
+def lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def rank_of(pid):
+    with contextlib.suppress(OSError):
+        for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if entry.startswith(b"RANK="):
+                return int(entry[5:])
+    return None
+
+
+def until(found, limit=60.0):
+    end = time.monotonic() + limit
+    while not (value := found()):
+        assert time.monotonic() < end, "did not come to work"
+        time.sleep(0.05)
+    return value
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("what", ["measure", "training"])
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["kill", "freeze"])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_torchrun_ends_when_a_rank_is_lost(tmp_path, what, fault, victim):
+    """Two real processes at work; one is struck: the other names it and all are gone within 30 seconds."""
+    if what == "measure":
+        np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((200_000, 64), dtype=np.float32))
+        program = ["-m", "spherometer", "measure", tmp_path / "x.npy", "--exact"]
+    else:
+        (tmp_path / "train.py").write_text(TRAINING)
+        program = [tmp_path / "train.py", tmp_path]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [str(word) for word in (sys.executable, *launcher, *program)]
+    with (tmp_path / "said").open("w") as said:
+        run = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    workers = {}
+    try:
+        workers = until(lambda: _workers(run.pid))
+        if what == "training":
+            until(lambda: all((tmp_path / f"step_{rank}").exists() for rank in range(2)))
+        else:
+            time.sleep(12.0)  # reading is over, the pairs take longer
+        assert all(map(lives, workers.values())), (tmp_path / "said").read_text()
+        os.kill(workers[victim], fault)
+        struck = time.monotonic()
+        code = run.wait(timeout=30)
+        until(lambda: not any(map(lives, workers.values())), limit=struck + 30 - time.monotonic())
+    finally:
+        for pid in (run.pid, *workers.values()):
+            with contextlib.suppress(ProcessLookupError):
+                if lives(pid):
+                    os.kill(pid, signal.SIGKILL)
+        run.wait()
+    text = (tmp_path / "said").read_text()
+    assert code != 0
+    assert f"rank {victim} of 2 must live until all are done" in text, text
+
+
+def _workers(pid):
+    """Pids of the two ranks, once both are there."""
+    found = {rank_of(child): child for child in children(pid)}
+    found.pop(None, None)
+    return found if len(found) == 2 else {}
 
 
 @pytest.mark.nightly

@@ -235,7 +235,7 @@ def ring_logsumexp(
         LostProcessError: a process has died or does not answer.
 
     Cost: (V N)^2 / (2 W) pairs on every process forward, as many backward (``across``: N^2 / W), whatever the
-    shards; about 10 V N D / W numbers of memory. W / 2 exchanges of N / W samples each time. float64 inside
+    shards; about 20 V N D / W numbers of memory. W / 2 exchanges of N / W samples each time. float64 inside
     where ``scale`` times the longest rows is above 40. Needs a process group of several processes.
     """
     group = Group(function, "auto")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import threading
 import time
 import weakref
@@ -172,6 +173,7 @@ class _Watch:
                     self._announce(self.next, _ENDED)
                 elif seen and now - since > LIMIT:
                     self._announce(self.next, _SILENT.format(LIMIT))
+                    _wake(self._get(f"who/{self.next}").decode())
                 self.stopped.wait(_PERIOD)
         except RuntimeError:
             if not self._over():
@@ -268,6 +270,21 @@ def _started(pid: int) -> str:
     """When a process was started; empty if it has ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else fields[19]
+
+
+def _wake(who: str) -> None:
+    """Let a stopped process of this machine go on, so that it leaves too: it is named, and reads that.
+
+    A stopped one does not act on the signal by which a launcher ends the rest; torchrun waits half a minute.
+    """
+    parts, mine = who.split(), _myself().split()
+    if len(parts) != 4 or parts[:2] != mine[:2] or parts[2] == mine[2]:
+        return
+    with suppress(OSError, ValueError, IndexError):
+        pid = int(parts[2])
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if fields[0] == "T" and fields[19] == parts[3]:
+            os.kill(pid, signal.SIGCONT)
 
 
 def _is_no_more(who: str) -> bool:

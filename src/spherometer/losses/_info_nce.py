@@ -104,12 +104,13 @@ def _info_nce(function: str, z1: Tensor, z2: Tensor | None, settings: _Settings)
             if rows.world == 1:
                 both = pairs.masked_logsumexp(every[v], every[w], scale, skip=(0,), longest=1.0)
             elif settings.gather == "ring":
-                both = pairs.ring_logsumexp(rows.own[[v, w]], scale, across=True, function=function)
+                there, back = pairs.ring_logsumexp(rows.own[[v, w]], scale, across=True, function=function)
+                both = there, back
             else:  # the own rows of each side against all of the other
                 there, _ = pairs.masked_logsumexp(own[v], every[w], scale, skip=(rows.start,), longest=1.0)
                 back, _ = pairs.masked_logsumexp(own[w], every[v], scale, skip=(rows.start,), longest=1.0)
                 both = there, back
-            likelihoods.append(_log_likelihoods(torch.stack(tuple(both)), positive))
+            likelihoods.append(_log_likelihoods(torch.stack(both), positive))
             positives.append(positive.detach())
         num = len(positives)
         loss = -rows.average(likelihoods[0] if num == 1 else torch.stack(likelihoods), 2 * num)

@@ -33,13 +33,6 @@ class Matches:
         image, first = (second >= 0).nonzero().unbind(dim=1)
         return cls(image, first, second[image, first], len(second))
 
-    @classmethod
-    def of_all(cls, second: Tensor) -> Matches:
-        """As ``of_cells`` where every cell of x has a partner: what stands at p is the p-th cell."""
-        num, size = second.shape
-        image = torch.arange(num, device=second.device).repeat_interleave(size)
-        return cls(image, torch.arange(size, device=second.device).repeat(num), second.flatten(), num)
-
     def __len__(self) -> int:
         return len(self.image)
 
@@ -55,3 +48,10 @@ class Matches:
         """The same on another device."""
         image, first, second = (part.to(device) for part in (self.image, self.first, self.second))
         return Matches(image, first, second, self.num_images)
+
+
+def all_matched(second: Tensor) -> Matches:
+    """As ``Matches.of_cells`` where every cell of x has a partner: pair p begins with the p-th cell."""
+    num, size = second.shape
+    image = torch.arange(num, device=second.device).repeat_interleave(size)
+    return Matches(image, torch.arange(size, device=second.device).repeat(num), second.flatten(), num)

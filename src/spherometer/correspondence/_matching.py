@@ -15,7 +15,7 @@ from torch import Tensor
 from spherometer import _checks, sphere
 from spherometer.correspondence._flow import FlowField
 from spherometer.correspondence._geometry import ViewGeometry, cell_centres, cells_at
-from spherometer.correspondence._matches import Matches
+from spherometer.correspondence._matches import Matches, all_matched
 from spherometer.errors import InputError, ShapeError
 
 Rule = Literal["index", "similarity", "geometric", "random"]
@@ -81,17 +81,17 @@ def match_cells(
     if matching == "geometric":
         return _geometric(function, num, grids, geometry, max_distance)
     if matching == "similarity":
-        return Matches.of_all(_most_similar(function, num, grids, features))
+        return all_matched(_most_similar(function, num, grids, features))
     if matching == "random":
         drawn = generator or torch.Generator().manual_seed(0)
-        return Matches.of_all(torch.randint(sizes[1], (num, sizes[0]), generator=drawn, device=drawn.device))
+        return all_matched(torch.randint(sizes[1], (num, sizes[0]), generator=drawn, device=drawn.device))
     if tuple(grids[0]) != tuple(grids[1]):
         _checks.refuse(
             ShapeError, function, "y", f"have maps of {_by(grids[0])} cells, as x",
             'matching="index" pairs cells at the same place', _by(grids[1]),
             'Resize the maps, or pass matching="geometric" with their geometry',
         )  # fmt: skip
-    return Matches.of_all(torch.arange(sizes[0]).expand(num, -1))
+    return all_matched(torch.arange(sizes[0]).expand(num, -1))
 
 
 def _by(grid: Sequence[int]) -> str:

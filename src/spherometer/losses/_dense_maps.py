@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spherometer import _checks, sphere
 from spherometer.correspondence import Matches, match_cells
+from spherometer.correspondence._matches import all_matched
 from spherometer.correspondence._matching import RULES, most_similar_cells
 from spherometer.errors import InputError, ShapeError, UndefinedError
 from spherometer.losses import _ranks, _views
@@ -113,7 +114,7 @@ def entered(
             for unit, size in zip((one, two), sizes, strict=True)
         )
         with _views.full_precision(z1):
-            found = Matches.of_all(most_similar_cells(*cells, normalize=False))
+            found = all_matched(most_similar_cells(*cells, normalize=False))
     else:
         found = match_cells(
             len(z1), (z1.shape[2:], z2.shape[2:]), matching if matches is None else matches,

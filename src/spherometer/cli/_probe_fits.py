@@ -64,7 +64,8 @@ def few_of(rows: Rows, train: Array, num: int, seed: int) -> Array:
             "every class needs a labelled training row, and there are no more rows", str(num),
             f"Pass for instance --few-labels {classes}",
         )  # fmt: skip
-    return train[few_labels(known, num, seed=seed, numbers=rows.labels is None)]
+    chosen: Array = train[few_labels(known, num, seed=seed, numbers=rows.labels is None)]
+    return chosen
 
 
 def classified(probe: str, rows: Rows, train: Array, unknown: Array, test: Array, seed: int) -> Measurement:

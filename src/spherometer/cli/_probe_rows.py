@@ -121,7 +121,8 @@ def read(stored: Embeddings, given: Given, *, nan: str, seed: int, budget: int) 
     labels = None if stored.labels is None else _texts(stored.labels)
     target = None if given.target is None else _numbers(known[given.target], given.target)
     is_test = None if given.split is None else _sides(known[given.split], given.split)
-    stays, notes = np.ones(num, dtype=bool), []
+    stays = np.ones(num, dtype=bool)
+    notes: list[str] = []
     if labels is not None:
         _leave_out(stays, labels == "", "a label", nan, notes)
     if target is not None:
@@ -151,12 +152,8 @@ def read(stored: Embeddings, given: Given, *, nan: str, seed: int, budget: int) 
     if bad.any():
         notes.append(f"{int(bad.sum())} rows with NaN or infinity dropped.")
     keep = finite[places]
-    return Rows(
-        x[keep],
-        *(None if values is None else values[places][keep] for values in (labels, target, is_test)),
-        num_total=num,
-        notes=notes,
-    )
+    belonging = [None if values is None else values[places][keep] for values in (labels, target, is_test)]
+    return Rows(x[keep], belonging[0], belonging[1], belonging[2], num, notes)
 
 
 def _texts(labels: Any) -> Array:

@@ -229,12 +229,6 @@ class Gaussian(_Banded):
     def exponents(self, a: Tensor, b: Tensor) -> Tensor:
         return self.squares(a, b).mul_(0.5)
 
-    def similarities(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.squares(a, b).mul_(-0.5).exp_()
-
-    def distances(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.squares(a, b).mul_(-0.5).expm1_().neg_()
-
 
 @dataclass(frozen=True)
 class Laplace(_Banded):

@@ -123,7 +123,7 @@ def _squares(x: Tensor, t: float, sizes: Tensor, wanted: Sequence[bool]) -> Foun
     tall, num = int(sizes.max()) if len(sizes) else 0, len(sizes)
     if tall < 2 or tall * num != len(x) or tall * tall > _ENTRIES:
         return None
-    groups_GMD = x.view(num, tall, x.shape[1])
+    groups_GMD = x.reshape(num, tall, x.shape[1])
     step = max(1, _BATCH // (tall * tall))
     total, slope = x.new_zeros((), dtype=torch.float64), None
     raw_GMD = torch.empty_like(groups_GMD) if any(wanted) else None

@@ -45,15 +45,15 @@ class Script:
 
 
 PLAN = (
-    Script("uniformity", ("--no-memory", "--seconds", "4"), 95, 20),
+    Script("uniformity", ("--no-memory", "--seconds", "3"), 75, 20),
     Script(
         "info_nce", ("--no-memory", "--seconds", "4", "--num", "256", "512", "768", "4096", "16384"), 45, 15
     ),
     Script("conditional", ("--no-memory", "--seconds", "2", "--num", "256", "768", "4096"), 40, 20),
     Script("local_density", ("--no-memory", "--seconds", "3", "--num", "4000"), 25, 15),
-    Script("small", ("--quick", "--seconds", "0.4"), 60, 45),
+    Script("small", ("--quick", "--seconds", "0.35"), 50, 45),
     Script("memory", (), 65, 25),
-    Script("processes", (), 12, 8),
+    Script("processes", ("--quick",), 45, 45),
     Script("peers", (), 10, 6),
     Script("threads", ("--seconds", "5"), 25, 8),
     Script("large_files", ("--threads", "1"), 45, 15),

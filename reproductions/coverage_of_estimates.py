@@ -1,6 +1,6 @@
 """How often do the intervals of ``estimate`` hold the value over all pairs? Nominally 95 % of the time.
 
-    python reproductions/coverage_of_estimates.py                 # 400 trials of each: about ten minutes of one CPU
+    python reproductions/coverage_of_estimates.py                 # 400 trials of each: ten minutes of one CPU
     python reproductions/coverage_of_estimates.py --trials 2000
     python reproductions/coverage_of_estimates.py --only uniformity --trials 5000
 

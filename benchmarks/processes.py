@@ -240,7 +240,7 @@ def main() -> None:
         numbers[ringed].update({"busier / gathered": cost, "all / gathered": work_cost})
         costs.append([ringed, shown(cost), shown(work_cost)])
         print(" ".join(costs[-1]), flush=True)
-        for world in (2, 4):
+        for world in () if options.no_memory else (2, 4):
             size = 4 * num
             mib = [most_memory(name, size, world) for name in (ringed, gathered)]
             numbers[ringed][f"MiB, {world} processes, {size} rows"] = mib
@@ -263,13 +263,16 @@ def main() -> None:
         "",
         table(["loss", "busier", "both"], costs),
         "",
-        "Memory that one call with its gradient adds to a process, MiB, even shards, float32 (the process",
-        "that takes most; inputs and libraries are there before):",
-        "",
-        table(["loss", "processes", "rows of all", "ring", "gathered", "ratio"], held),
-        "",
-        promises(verdicts),
     ]
+    if held:
+        text += [
+            "Memory that one call with its gradient adds to a process, MiB, even shards, float32 (the",
+            "process that takes most; inputs and libraries are there before):",
+            "",
+            table(["loss", "processes", "rows of all", "ring", "gathered", "ratio"], held),
+            "",
+        ]
+    text.append(promises(verdicts))
     write(options.out, "processes", "\n".join(text), numbers, verdicts)
 
 

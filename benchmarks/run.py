@@ -45,7 +45,7 @@ class Script:
 
 
 PLAN = (
-    Script("uniformity", ("--no-memory", "--seconds", "3"), 75, 20),
+    Script("uniformity", ("--no-memory", "--seconds", "2.5"), 72, 20),
     Script(
         "info_nce", ("--no-memory", "--seconds", "4", "--num", "256", "512", "768", "4096", "16384"), 45, 15
     ),
@@ -53,7 +53,7 @@ PLAN = (
     Script("local_density", ("--no-memory", "--seconds", "3", "--num", "4000"), 25, 15),
     Script("small", ("--quick", "--seconds", "0.35"), 50, 45),
     Script("memory", (), 65, 25),
-    Script("processes", ("--quick",), 45, 45),
+    Script("processes", ("--no-memory", "--num", "6144"), 50, 25),
     Script("peers", (), 10, 6),
     Script("threads", ("--seconds", "5"), 25, 8),
     Script("large_files", ("--threads", "1"), 45, 15),

@@ -45,7 +45,10 @@ _SPECTRUM = "it costs O(N D^2) and is exact for any number of rows"
 REFUSED = {
     "alignment": _LINEAR,
     "alignment_samples": _LINEAR,
-    "dense_alignment": "it takes each pair of cells once and is exact for any number of images",
+    **dict.fromkeys(
+        ("dense_alignment", "dense_alignment_samples"),
+        "it takes each pair of cells once and is exact for any number of images",
+    ),
     "tolerance": "it is made of sums over classes, costs O(N D) and is exact for any number of rows",
     "calinski_harabasz": "it is made of sums over classes, costs O(N D) and is exact for any number of rows",
     "hubness": "it is a skewness of how often rows are chosen, and some rows do not tell how often by all",
@@ -139,7 +142,8 @@ def estimate(
     if found is None:
         assert exact is not None
         value = float(exact(*arguments, **settings))
-        interval, error, num_pairs, estimated = (value, value), 0.0, answer.num * (answer.num - 1), False
+        every = answer.num * (answer.num - 1) if answer.num_pairs is None else answer.num_pairs
+        interval, error, num_pairs, estimated = (value, value), 0.0, every, False
     else:
         value, error, num_pairs = found.value, found.standard_error, found.num_pairs
         low, high = answer.bounds

@@ -108,7 +108,8 @@ def cross_uniformity(
     num_pairs, settings = sampling.num_draws * a * b, {"t": t}
     baseline = {"uniform law": sphere.expected_uniformity(one.shape[1], t)}
     if num_pairs >= len(one) * len(two):
-        return Answer(None, len(one), 0, baseline=baseline, settings=settings)
+        every = len(one) * len(two)
+        return Answer(None, len(one), 0, baseline=baseline, settings=settings, num_pairs=every)
     drawn = zip(sampling.subsets(len(one), a), sampling.subsets(len(two), b), strict=True)
     sums: list[Any] = [
         (pairs.cross_gaussian_potential(one[i.to(one.device)], two[j.to(two.device)], t), 0.0)
@@ -194,7 +195,8 @@ def dense_uniformity(
     settings = {"t": t, "pairs": pairs}
     baseline = {"uniform law": sphere.expected_uniformity(rows.shape[1], t)}
     if size is None or pairs == "within_image":  # whose pairs are few
-        return Answer(None, num, 0, baseline=baseline, settings=settings)
+        every = int(partners(image, population).sum())
+        return Answer(None, num, 0, baseline=baseline, settings=settings, num_pairs=every)
     sums: list[Any] = []
     for drawn in sampling.subsets(num, size):
         some = drawn.to(rows.device)

@@ -39,7 +39,7 @@ def conditional_alignment(
     size = sampling.anchors(num)
     settings = {"alpha": float(alpha), "kernel": str(fitted)}
     if size is None:
-        return Answer(None, num, 0, settings=settings)
+        return Answer(None, num, 0, settings=settings, num_pairs=num * num)
     order = pairs.chosen_first(num, size, sampling.generator).to(units[0].device)
     similarity = _conditional.similarity_of(fitted, encoded[order], units[0].dtype)
     values = pairs.anchor_distances(

@@ -57,6 +57,7 @@ class Answer:
         bounds: the range of the quantity.
         baseline: what to compare it with.
         settings: those that define it.
+        num_pairs: ordered pairs that the exact function looks at; None: num (num - 1).
     """
 
     found: Estimated | None
@@ -65,3 +66,4 @@ class Answer:
     bounds: tuple[float, float] = (-math.inf, math.inf)
     baseline: dict[str, float] | None = None
     settings: dict[str, Any] | None = None
+    num_pairs: int | None = None

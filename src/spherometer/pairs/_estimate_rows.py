@@ -59,4 +59,5 @@ def share_of_rows(values: Tensor, num: int, num_pairs: int) -> Estimated:
     count = spread / error**2 if error > 0 and spread > 0 else size / (1 - size / num)
     q = student(size - 1) ** 2 / count
     centre, half = (mean + q / 2) / (1 + q), math.sqrt(q * spread + q * q / 4) / (1 + q)
-    return Estimated(mean, error, (max(centre - half, 0.0), min(centre + half, 1.0)), num_pairs)
+    low, high = min(max(centre - half, 0.0), mean), max(min(centre + half, 1.0), mean)  # rounding at the ends
+    return Estimated(mean, error, (low, high), num_pairs)

@@ -220,6 +220,10 @@ for _name in (
     "YAwareInfoNCELoss", "ConditionalAlignUniformLoss", "DecoupledUniformityLoss", "HypersphericalEnergyLoss",
 ):  # fmt: skip
     _loss(_name, lambda name=_name: _made(name))
+_add(
+    "losses.y_aware_info_nce_loss, expw",
+    lambda n: losses.y_aware_info_nce_loss(rows(n), rows(n, 1), ages(n), kernel=KERNEL, repulsion="expw"),
+)
 _loss(
     "CombinedLoss",
     lambda: losses.CombinedLoss([(1.0, losses.AlignUniformLoss()), (1.0, losses.InfoNCELoss())]),

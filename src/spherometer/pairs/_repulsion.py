@@ -6,9 +6,9 @@ With logits s_ij = scale x_i . y_j and similarities w_ij, for each row i:
 * ``threshold``: sum_k a_ik log(1 + sum_{j: w_ij < w_ik} exp(s_ij - s_ik)), a_ik = w_ik / sum_k w_ik: the pair
   (i, k) is held against rows that are less similar to i than k is.
 
-For ``threshold`` each row's candidates are sorted by similarity once; the sum for k is then a running
-log-sum-exp up to the first candidate as similar as k. Everything is a block of rows at a time, in float64,
-made again in the backward.
+``weighted`` walks over tiles, once for the sums and once for the gradient. For ``threshold`` each row's
+candidates are sorted by similarity; the sum for k is then a running log-sum-exp up to the first candidate as
+similar as k: a block of rows at a time, made again in the backward. Both in float64.
 
 Shapes: N samples, n own rows, M = copies * N candidates, B rows of a block, D dimensions.
 """
@@ -16,6 +16,7 @@ Shapes: N samples, n own rows, M = copies * N candidates, B rows of a block, D d
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,13 +25,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from spherometer.pairs import _second
-from spherometer.pairs._conditional import Similarity
-from spherometer.pairs._tiles import full_precision, outside_graphs
+from spherometer.pairs._conditional import Similarity, without_self
+from spherometer.pairs._gaussian import dot
+from spherometer.pairs._tiles import LOG2_E, Block, Walk, accumulator, full_precision, outside_graphs
 
 Repulsion = Literal["weighted", "threshold"]
 
 _RANGE = 600.0  # exp(-600) is a normal number in float64
-_BLOCK = 1 << 20  # pairs of a block of rows; sorting keeps about ten such matrices
+_BLOCK = 1 << 17  # pairs of a block of rows; sorting keeps about ten such matrices
 
 
 @dataclass(frozen=True)
@@ -91,29 +93,89 @@ def _running_log_sums(s_BM: Tensor) -> Tensor:
 
 
 class _RowLosses(torch.autograd.Function):
-    """A block of rows at a time, forward and backward."""
+    """A block of rows or a tile at a time, forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor | float, job: _Job) -> Tensor:
-        ctx.save_for_backward(x, y, scale if isinstance(scale, Tensor) else None)
-        ctx.scale, ctx.job, ctx.size = scale, job, max(1, _BLOCK // max(len(y), 1))
-        parts = [job.values(x[at : at + ctx.size], y, scale, at) for at in range(0, len(x), ctx.size)]
-        return torch.cat(parts) if parts else x.new_zeros(0, dtype=torch.float64)
+        ctx.scale, ctx.job = scale, job
+        if job.kind == "weighted":
+            values = _weighted(x, y, float(scale), job)
+        else:  # written into one array: small results between freed blocks would scatter the memory
+            values = x.new_empty(len(x), dtype=torch.float64)
+            for at, rows in _row_blocks(x, y):
+                values[at : at + len(rows)] = job.values(rows, y, scale, at)
+        ctx.save_for_backward(x, y, scale if isinstance(scale, Tensor) else None, values)
+        return values
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        x, y, scale = ctx.saved_tensors
+        x, y, scale, values = ctx.saved_tensors
         given, job, needs = (ctx.scale if scale is None else scale), ctx.job, ctx.needs_input_grad[:3]
         with full_precision(x.device):
             if torch.is_grad_enabled() and _second.is_small(len(x), len(y)):
                 found = _second.gradients(lambda: job.values(x, y, given, 0), (x, y, scale), needs, (grad,))
                 return (*found, None)
-            inputs = zip((x, y, scale), needs, strict=True)
-            totals = [torch.zeros_like(one) if need else None for one, need in inputs]
-            for at in range(0, len(x), ctx.size):
-                _add(totals, (x, y, given), grad, job, at, ctx.size)
+            totals: list[Tensor | None]
+            if job.kind == "weighted":
+                with torch.no_grad():
+                    totals = _weighted_gradients(x, y, given, job, values, grad)
+            else:
+                inputs = zip((x, y, scale), needs, strict=True)
+                totals = [torch.zeros_like(one) if need else None for one, need in inputs]
+                for at, rows in _row_blocks(x, y):
+                    _add(totals, (x, y, given), grad, job, at, len(rows))
+            totals = [total if need else None for total, need in zip(totals, needs, strict=True)]
             found = _second.refuse_twice("repelled_rows", (x, y, scale), totals, needs)
         return (*found, None)
+
+
+def _row_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor]]:
+    size = max(1, _BLOCK // max(len(y), 1))
+    return ((at, x[at : at + size]) for at in range(0, len(x), size))
+
+
+def _exponents(x: Tensor, y: Tensor, scale: float, job: _Job) -> Iterator[tuple[int, Block, Tensor]]:
+    """Tiles of s_ij (1 - w_ij), -inf for a row with itself, with 1 - w and the number of their view."""
+    num = len(job.similarity)
+    for copy in range(job.copies):
+        candidates = y[copy * num : (copy + 1) * num]
+        left = lambda a, b: x[a:b] * (scale * LOG2_E)
+        for block in Walk(left, candidates, len(x), symmetric=False, raw=True):
+            first = job.start + block.a
+            apart = job.similarity.apart(first, job.start + block.b, block.c, block.d)
+            apart = without_self(apart.double(), first, block.c)
+            block.values.mul_(apart)
+            if job.skip is not None:
+                offset = job.skip - copy * num + block.a - block.c
+                if -len(block.values) < offset < block.values.shape[1]:
+                    block.values.diagonal(offset).fill_(-math.inf)
+            yield copy, block, apart
+
+
+def _weighted(x: Tensor, y: Tensor, scale: float, job: _Job) -> Tensor:
+    sums = x.new_full((len(x),), -math.inf)
+    for _, block, _ in _exponents(x, y, scale, job):
+        here = sums[block.a : block.b]
+        torch.logaddexp(here, torch.logsumexp(block.values, dim=1), out=here)
+    return sums
+
+
+def _weighted_gradients(
+    x: Tensor, y: Tensor, scale: Tensor | float, job: _Job, sums: Tensor, grad: Tensor
+) -> list[Tensor | None]:
+    """For x, y and the scale: a pair has the weight g_i (1 - w_ij) exp(s_ij (1 - w_ij) - sum_i)."""
+    num, known = len(job.similarity), sums.clamp(min=-1e300)  # a sum over nothing has no gradient
+    to_x, to_y = accumulator(x, x.shape[1], len(x)), accumulator(y, y.shape[1], len(y))
+    left, right = x.T, y.T
+    for copy, block, apart in _exponents(x, y, float(scale), job):
+        k = block.values.sub_(known[block.a : block.b, None]).exp_().mul_(apart)
+        k.mul_(grad[block.a : block.b, None])
+        view = slice(copy * num, (copy + 1) * num)
+        block.add_products(left, right[:, view], to_x, to_y[:, view])
+    slope = dot(x, to_x.T)
+    if isinstance(scale, Tensor):
+        slope = slope.to(scale.dtype).to(scale.device).reshape(scale.shape)
+    return [to_x.T.contiguous().mul_(float(scale)), to_y.T.contiguous().mul_(float(scale)), slope]
 
 
 def _add(
@@ -165,7 +227,7 @@ def repelled_rows(
     Returns:
         float64 [n], differentiable in ``x``, ``y`` and ``scale`` (twice for at most 2^20 pairs).
 
-    Cost: n M D and, for "threshold", n M log M; memory for a block of rows of about 2^20 pairs.
+    Cost: n M D and, for "threshold", n M log M; O((n + M) D) memory, for "threshold" and a block of rows.
     """
     job = _Job(kind, similarity, start, len(y) // len(similarity), skip)
     with full_precision(x.device):

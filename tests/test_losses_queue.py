@@ -298,14 +298,13 @@ def test_full_messages():
     )
     for make in (InfoNCELoss, AlignUniformLoss):
         name = make.__name__
-        ways = '"auto", "ring" or False' if make is AlignUniformLoss else '"auto" or False'
         assert message(lambda make=make: make(queue=5)) == (
             f"InputError: {name}: queue must be a MemoryQueue or None, because its rows are the negatives of "
             "the loss. Got int. Pass for instance queue=MemoryQueue(dim=128, size=4096)."
         )
         assert message(lambda make=make: make(gather="no")) == (
-            f"InputError: {name}: gather must be {ways}, because a loss is taken over the rows of "
-            "all ranks, or of one rank alone. Got 'no'. Pass gather=\"auto\", or gather=False in calls that "
+            f'InputError: {name}: gather must be "auto", "ring" or False, because a loss is taken over the '
+            "rows of all ranks, or of one rank alone. Got 'no'. Pass gather=\"auto\", or gather=False in calls that "
             "only some ranks make."
         )
         assert message(lambda make=make: make(queue=queue)(ones(2, 3, 3))) == (

@@ -304,8 +304,8 @@ def test_full_messages():
         )
         assert message(lambda make=make: make(gather="no")) == (
             f'InputError: {name}: gather must be "auto", "ring" or False, because a loss is taken over the '
-            "rows of all ranks, or of one rank alone. Got 'no'. Pass gather=\"auto\", or gather=False in calls "
-            "that only some ranks make."
+            "rows of all ranks, or of one rank alone. Got 'no'. Pass gather=\"auto\", or gather=False in "
+            "calls that only some ranks make."
         )
         assert message(lambda make=make: make(queue=queue)(ones(2, 3, 3))) == (
             f"ShapeError: {name}: z1 must have two views, queries and keys, when there is a queue, because "

@@ -45,22 +45,22 @@ class Script:
 
 
 PLAN = (
-    Script("uniformity", ("--no-memory", "--seconds", "2.5"), 72, 20),
+    Script("uniformity", ("--no-memory", "--seconds", "2.5"), 86, 20),
     Script(
         "info_nce", ("--no-memory", "--seconds", "4", "--num", "256", "512", "768", "4096", "16384"), 45, 15
     ),
     Script("conditional", ("--no-memory", "--seconds", "2", "--num", "256", "768", "4096"), 40, 20),
-    Script("local_density", ("--no-memory", "--seconds", "3", "--num", "4000"), 25, 15),
-    Script("small", ("--quick", "--seconds", "0.35"), 50, 45),
-    Script("memory", (), 65, 25),
-    Script("processes", ("--no-memory", "--num", "6144"), 50, 25),
-    Script("peers", (), 10, 6),
-    Script("threads", ("--seconds", "5"), 25, 8),
-    Script("large_files", ("--threads", "1"), 45, 15),
+    Script("local_density", ("--no-memory", "--seconds", "3", "--num", "4000"), 29, 15),
+    Script("small", ("--quick", "--seconds", "0.35"), 45, 45),
+    Script("memory", (), 52, 25),
+    Script("processes", ("--no-memory", "--num", "6144"), 40, 25),
+    Script("peers", (), 4, 4),
+    Script("threads", ("--seconds", "2"), 35, 8),
+    Script("large_files", ("--threads", "1"), 48, 15),
     Script("dense", ("--no-memory", "--seconds", "3", "--num", "168"), 28, 12),
     Script("losses_more", ("--no-memory", "--seconds", "3"), 20, 12),
-    Script("streamed", ("--no-memory", "--seconds", "8", "--num", "16384"), 22, 22),
-    Script("neighbors", ("--no-memory", "--seconds", "3", "--num", "4000"), 12, 10),
+    Script("streamed", ("--no-memory", "--seconds", "8", "--num", "16384"), 14, 14),
+    Script("neighbors", ("--no-memory", "--seconds", "3", "--num", "4000"), 15, 10),
     Script("scaling", (), 70, 15),
     Script("monitor", ("--num", "1"), 6, 6, ("--num", "1")),
     Script("gpu", (), 3, 3),

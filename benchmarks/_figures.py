@@ -27,7 +27,7 @@ def ratios(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_xscale("log")
     axes.set_yticks(range(len(shown)), [plain(row["words"], 90) for row in shown], fontsize=8)
     axes.axvline(1, color=FAINT, linewidth=1.5, zorder=1)
-    axes.set_xlabel("ratio (share, for floors): dot found, tick asked, ring what the floor alone would give")
+    axes.set_xlabel("ratio: dot found, tick asked, ring the floor alone")
     axes.set_ylim(-0.7, len(shown) - 0.3)
     return figure
 
